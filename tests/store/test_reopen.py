@@ -280,8 +280,38 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
         (notes,) = [t.notes for t in store.trajectories()]
         assert notes[0].data == "acknowledged"
         store.close()
-    assert len([w for w in said if "was deleted, or its folder exchanged" in str(w.message)]) == 1
+    assert len([w for w in said if "was deleted or cut, or its folder exchanged" in str(w.message)]) == 1
     assert next(odograph.open(tmp_path / "moved").trajectories()).task == "before"
+
+
+def test_a_journal_that_another_program_cut_is_noticed(tmp_path: Path) -> None:
+    """A rotation of logs that copies and cuts: what comes then stands in a new file, and is warned of once."""
+    with odograph.open(tmp_path / "s") as store:
+        store.record(task="before").finish()
+        (file,) = (tmp_path / "s" / "journal").glob("*.jsonl")
+        store.backend.journal.check()  # as each sync does
+        os.truncate(file, 0)
+        with pytest.warns(RuntimeWarning, match="was deleted or cut"):
+            store.backend.journal.check()
+        assert store.health()["files_lost"] == 1
+        run = store.record(task="after")
+        run.note("acknowledged")
+    (found,) = odograph.open(tmp_path / "s").trajectories()
+    assert (found.task, found.notes[0].data) == ("after", "acknowledged")
+
+
+def test_a_store_of_a_relative_name_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent goes to other working folders: what is recorded and read is in the folder that the name meant at first."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with odograph.open("s") as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        store.record(task="first").finish()
+        monkeypatch.chdir("/")
+        store.record(task="second").finish()
+        assert sorted(t.task for t in store.trajectories()) == ["first", "second"]
+    assert sorted(t.task for t in odograph.open(tmp_path / "s").trajectories()) == ["first", "second"]
+    assert os.listdir(tmp_path / "elsewhere") == []
 
 
 def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
