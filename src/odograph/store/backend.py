@@ -69,6 +69,8 @@ class Backend:
         """`function`: what `place.settings.redact` names, where it is at hand. Raises InvalidInput for other settings than the
         store's."""
         self.folder: Path = Path(place.folder)
+        with contextlib.suppress(FileNotFoundError):  # a working folder that is gone
+            self.folder = self.folder.absolute()  # the program may go to another working folder
         self._shipping: Shipping | None = None
         self._why_not: str | None = None
         self._unread: str | None = None  # why the stored settings can't be read; it may pass
@@ -487,9 +489,7 @@ def opened(
     settings = Settings(stored_form(redact), durability, seal_at)
     function = redact if callable(redact) else None
     if where == "":
-        raise InvalidInput(
-            "a store is named by a folder or an address, not by an empty text; without a name it is the default store"
-        )
+        raise InvalidInput("an empty text names no store: give a folder or an address, or nothing for the default store")
     place = where if where is not None else default_place()
     if isinstance(place, str) and place == "memory:":
         return Backend(Place(str(memory.made()), settings, memory=True), function)

@@ -254,7 +254,7 @@ class Journal:
         recent = b""
         try:
             there, ours = os.stat(self._path), os.fstat(self._fd)
-            lost = (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
+            lost = ours.st_size < self._seen or (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
         except (FileNotFoundError, NotADirectoryError):
             lost = True
         except OSError:
@@ -271,7 +271,7 @@ class Journal:
         self.files_lost += 1
         self.generation += 1  # messages that later calls refer to went with the file
         with contextlib.suppress(OSError):  # the file is there as long as it is open
-            recent = os.pread(self._fd, os.fstat(self._fd).st_size - self._seen, self._seen)
+            recent = os.pread(self._fd, max(0, os.fstat(self._fd).st_size - self._seen), self._seen)
             recent = recent[: recent.rfind(b"\n") + 1]
         self._shut()
         if recent:
@@ -281,8 +281,8 @@ class Journal:
         if self.files_lost == 1:
             with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
                 warnings.warn(
-                    f"odograph: the journal {self._path} was deleted, or its folder exchanged, while it was written; what was"
-                    " recorded before is gone with it, recording goes on in a new file",
+                    f"odograph: the journal {self._path} was deleted or cut, or its folder exchanged, while it was written; what"
+                    " was recorded before is gone with it, recording goes on in a new file",
                     RuntimeWarning,
                     stacklevel=2,
                 )
