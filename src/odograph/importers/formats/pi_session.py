@@ -18,6 +18,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, number, obj, text, without
 from ...types import Fork, Note, Start
+from .. import peek
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
@@ -29,7 +30,7 @@ _NAME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)-(\d\d)-(\d\d)-(\d{3})Z_(.+)\.jsonl")
 def recognise(path: Path, head: bytes) -> bool:
     """A first line of type `session` with an id and a folder."""
     try:
-        first = obj(loads(head.split(b"\n", 1)[0]))
+        first = obj(peek.value(head.split(b"\n", 1)[0]))
     except InvalidInput:
         return False
     return first.get("type") == "session" and "id" in first and "cwd" in first
