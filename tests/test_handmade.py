@@ -9,6 +9,8 @@ import pytest
 
 import odograph
 from odograph import InvalidInput
+from odograph.trajectory import Trajectory
+from tests.cost import costs
 
 
 def whole(call: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -129,3 +131,18 @@ def test_a_start_by_hand_leaves_nothing_beside_it_unread(store: odograph.Store) 
     id = store.add({"task": "t", "agent": "a", "tags": ["x"], "start": {"source_time": 5, "agent": "b"}, "steps": []})
     t = store.trajectory(id)
     assert (t.task, t.agent, t.tags, t.started) == ("t", "b", ["x"], 5)
+
+
+def test_a_black_box_of_many_answers_costs_its_tokens() -> None:
+    """Each answer of a sequence has all tokens before it as its prompt: four times the sequence takes about four times the cost."""
+
+    def cost(answers: int) -> float:
+        ids, mask = list(range(40 * answers)), [0] * 20 + [1] * 20
+        given = {"task": "t", "token_ids": ids, "mask": mask * answers}
+        t, cost = costs(lambda: Trajectory.from_dict(given), rounds=3)
+        prompt = t.llm_calls[-1].prompt_token_ids
+        assert prompt == ids[:-20] and t.to_dict()["steps"][-1]["llm_calls"][0]["prompt_token_ids"] == prompt
+        return cost
+
+    cost(10)
+    assert cost(4000) < 9 * cost(1000)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .calls import Call
+from .calls import Call, rests
 from .codec import content_hash, encode
 from .trajectory import Trajectory
 from .types import Action, LLMCall
@@ -54,7 +54,7 @@ def _histories(t: Trajectory) -> list[History]:
     ended: list[tuple[str | None, Call]] = []
     latest: dict[str | None, int] = {}
     for call in t.llm_calls:
-        if call.purpose != "act" or not (call.messages or call.choices):
+        if call.purpose != "act" or not (call.last_message or call.choices):
             continue
         agent = call.agent or t.agent
         for place in dict.fromkeys((latest.get(agent, -1), len(ended) - 1)):
@@ -71,9 +71,9 @@ def _histories(t: Trajectory) -> list[History]:
 
 def _goes_on(before: Call, call: Call) -> bool:
     """Whether a call's prompt holds the whole of an earlier one; one that failed may be followed by the same."""
-    size = len(before.messages)
-    longer = len(call.messages) > size or (len(call.messages) == size and not before.choices)
-    return longer and call.messages[:size] == before.messages
+    gone, new = rests(before, call)
+    longer = len(new) > len(gone) or (len(new) == len(gone) and not before.choices)
+    return longer and new[: len(gone)] == gone
 
 
 def _said(call: Call) -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from .calls import Call, rests
 from .codec import content_hash
+from .prefix import shared_prefix
 from .trajectory import Step, Trajectory
 
 _ALIGNED = 2000  # more steps than these are compared one by one: aligning is quadratic
@@ -83,44 +85,44 @@ class _View(msgspec.Struct, frozen=True):
     key: str
 
 
-def _sent(parent: Trajectory, agent: str | None, step: int) -> list[Any]:
-    """What the model was sent before a fork left."""
-    before: list[Any] = []
+def _sent(parent: Trajectory, agent: str | None, step: int) -> Call | None:
+    """What the model was asked last before a fork left."""
+    before: Call | None = None
     for one in parent.steps:
         if one.agent == agent and one.index < step:
-            before = _values(one, before)[1]
+            before = _act(one) or before
     return before
 
 
-def _steps(t: Trajectory, agent: str | None, before: list[Any]) -> list[_View]:
+def _steps(t: Trajectory, agent: str | None, before: Call | None) -> list[_View]:
     views: list[_View] = []
     for order, step in enumerate(t.steps):
         if step.agent == agent:
-            values, before = _values(step, before)
+            values = _values(step, before)
+            before = _act(step) or before
             key = content_hash([values["answer"], values["tool calls"], values["actions"]])
             views.append(_View(step.index, order, values, key))
     return views
 
 
-def _values(step: Step, before: list[Any]) -> tuple[dict[str, Any], list[Any]]:
-    call = next((c for c in reversed(step.llm_calls) if c.purpose == "act"), None)
-    messages = call.messages if call is not None else before
-    same = 0
-    for old, new in zip(before, messages, strict=False):
-        if old != new:
-            break
-        same += 1
+def _act(step: Step) -> Call | None:
+    return next((c for c in reversed(step.llm_calls) if c.purpose == "act"), None)
+
+
+def _values(step: Step, before: Call | None) -> dict[str, Any]:
+    call = _act(step)
+    gone, new = rests(before, call) if before is not None and call is not None else ([], call.messages if call else [])
     choice = next(iter(call.choices), None) if call is not None else None
     return {
         "observation": step.observation,
-        "prompt": messages[same:],
+        "prompt": new[shared_prefix(gone, new) :],
         "params": call.params if call is not None else None,
         "answer": choice.text if choice else None,
         "tool calls": [[c.name, c.arguments] for c in choice.tool_calls] if choice else [],
         "actions": [[a.name, a.arguments] for a in step.actions],
         "results": [a.result if a.error is None else {"error": a.error} for a in step.actions],
         "reward": step.reward,
-    }, messages
+    }
 
 
 def _before_fork(t: Trajectory, of: Trajectory, agent: str | None) -> int:

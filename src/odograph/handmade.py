@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from .clock import parse_time
 from .codec import new_id, record_from_dict
 from .errors import InvalidInput
 from .plain import tagged
+from .prefix import Prefix
 from .types import (
     KINDS,
     SCHEMA_VERSION,
@@ -129,13 +131,20 @@ def _of_sequence(data: dict[str, Any]) -> dict[str, Any]:
     rest = {k: v for k, v in data.items() if k not in ("token_ids", "mask", "logprobs", "reward", "steps")}
     steps: list[dict[str, Any]] = []
     stop = 0
-    while 1 in mask[stop:]:
-        start = mask.index(1, stop)
-        stop = mask.index(0, start) if 0 in mask[start:] else len(mask)
+    ids = list(ids)  # the records share it
+    is_sound = set(map(type, ids)) == {int}  # a prompt of something else is looked at where it is read
+    for generated, run in groupby(mask):
+        start, stop = stop, stop + sum(1 for _ in run)
+        if not generated:
+            continue
         tokens: dict[str, Any] = {"token_ids": ids[start:stop]}
         if logprobs is not None:
             tokens["logprobs"] = logprobs[start:stop]
-        call = {"model": data.get("model"), "prompt_token_ids": ids[:start], "tokens": [tokens]}
+        call = {
+            "model": data.get("model"),
+            "prompt_token_ids": Prefix(ids, start) if is_sound else ids[:start],
+            "tokens": [tokens],
+        }
         steps.append({"llm_calls": [{k: v for k, v in call.items() if v is not None}]})
     return {**rest, "reward": data.get("reward"), "steps": steps}
 
@@ -293,13 +302,15 @@ def records_from_dict(data: Any) -> list[AnyRecord]:
         fields = {**defaults, **raw, "kind": kind}
         if kind in KINDS:
             _known_keys(raw, {"kind", *KINDS[kind].__struct_fields__, *_WORDS.get(kind, ())}, kind, where)
+        growing = fields.pop("prompt_token_ids") if type(fields.get("prompt_token_ids")) is Prefix else None
         try:
             fields = _of_words(fields, kind)
             _whole_inside(fields, kind)
             _finite(fields, kind)
             if kind == "llm_call" and "id" not in raw:
                 _counted(fields)
-            out.append(record_from_dict(fields, version))
+            record = record_from_dict(fields, version)
+            out.append(record if growing is None else msgspec.structs.replace(record, prompt_token_ids=growing))
         except InvalidInput as error:
             raise InvalidInput(f"{where}: {error}") from None
 

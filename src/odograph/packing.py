@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from operator import is_
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ import orjson
 
 from . import dialects
 from .codec import encode, encode_message, record_to_dict
-from .prefix import Prefix
+from .prefix import Prefix, same_objects, shared_prefix
 from .streams import Ranges, append, cut
 from .types import AnyRecord, LLMCall
 
@@ -32,35 +31,6 @@ _MOST_PIECES = 8
 
 
 _DIGITS = b"0123456789"
-
-
-def shared_prefix(a: list[Any] | Prefix, b: list[Any] | Prefix, low: int = 0) -> int:
-    """The length of the longest common prefix, at least `low`. Slices are compared in C, so long equal parts cost little."""
-    return low + _run(a, low, b, low)
-
-
-def _run(a: list[Any] | Prefix, at: int, b: list[Any] | Prefix, there: int) -> int:
-    """The number of equal items of two lists, from position `at` in the first and `there` in the second on."""
-    most = min(len(a) - at, len(b) - there)
-    if most <= 0 or a[at] != b[there]:
-        return 0
-    if a[at : at + most] == b[there : there + most]:
-        return most
-    low, high = 0, most  # so many are equal, so many are not
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[at + low : at + middle] == b[there + low : there + middle]:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def same_objects(a: list[Any], b: list[Any]) -> int:
-    """The number of identical objects (not only equal ones) at the beginning of two lists."""
-    if all(map(is_, a, b)):
-        return min(len(a), len(b))
-    return next(i for i, same in enumerate(map(is_, a, b)) if not same)
 
 
 class _Sent:
@@ -339,7 +309,7 @@ class Packer:
             if ids is None:
                 continue
             known = stream.sent.known(ids) if stream.sent.prompt is not None else 0
-            path, text = _standing(call, path), _ids_text(ids[known:] if type(ids) is Prefix else ids)
+            path, text = standing_path(call, path), _ids_text(ids[known:] if type(ids) is Prefix else ids)
             ranges, end = stream.sent.shared(text, known)
             if len(ranges) > _MOST_RANGES:
                 ranges, text, end = [], _ids_text(ids[:]), 0
@@ -348,17 +318,17 @@ class Packer:
             stream.sent = _Sent(text, len(ids), ranges) if type(ids) is list else _Sent(b",", len(ids), ranges, growing)
             prompt = True
             packed.append(_packed(path, "ids", number, ranges))
-            _take_out(call, path)
+            take_out(call, path)
         for path in resent.answer_ids:
             ids = dialects.ids_at(call, path) if path[0] in places else None
             if ids is None:
                 continue
             ranges = []
-            path, text = _standing(call, path), _ids_text(ids)
+            path, text = standing_path(call, path), _ids_text(ids)
             count = self._more_ids(number, stream, text, ranges, lines)
             if count is not None:
                 packed.append(_packed(path, "ids", number, ranges))
-                _take_out(call, path)
+                take_out(call, path)
                 if prompt:
                     stream.sent.extend(text, ranges, count)
                 else:
@@ -389,7 +359,7 @@ def _tokens(choices: Any) -> Any:
     return [{k: orjson.Fragment(encode(v)) if type(v) is list else v for k, v in choice.items()} for choice in choices]
 
 
-def _standing(value: Any, path: dialects.Path) -> dialects.Path:
+def standing_path(value: Any, path: dialects.Path) -> dialects.Path:
     """The path with places that count from the end of a list as they count from its beginning, which is how they are kept."""
     if -1 not in path:
         return path
@@ -400,7 +370,7 @@ def _standing(value: Any, path: dialects.Path) -> dialects.Path:
     return tuple(found)
 
 
-def _take_out(value: Any, path: dialects.Path) -> None:
+def take_out(value: Any, path: dialects.Path) -> None:
     """Takes the field at `path` out of `value`. Lists and dicts on the way are copied, so the originals stay unchanged."""
     for key in path[:-1]:
         inner = value[key]

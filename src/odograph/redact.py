@@ -17,8 +17,7 @@ import msgspec
 from . import dialects
 from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
 from .errors import InvalidInput
-from .packing import same_objects
-from .prefix import Prefix
+from .prefix import Prefix, same_objects
 from .types import TAG, AnyRecord
 
 #: What `redact=` takes: True (the built-in rules), patterns (beside these rules), or a function from a text to what is kept.

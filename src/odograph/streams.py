@@ -16,7 +16,7 @@ import msgspec
 from . import dialects
 from .codec import DAMAGE, encode, put
 from .plain import tagged
-from .prefix import Prefix
+from .prefix import Prefix, shared_prefix
 from .types import LLMCall, Packed, Tokens
 
 
@@ -144,27 +144,64 @@ class Seen:
 
 
 class Growing:
-    """The lists that calls sent last, of one look at a trajectory's calls in their order: the next call's usually go on with
-    them, and are then a `Prefix` of the same list."""
+    """The lists that calls sent, of looks at a trajectory's calls: a list that goes on with one of the last ones is a `Prefix` of
+    the same list, and costs what is new in it. Safe in several threads."""
 
     def __init__(self) -> None:
-        self._lists: dict[Any, tuple[Ranges, list[Any]]] = {}
+        #: By kind the last lists that differ, the newest last, each with its ranges, where it has any.
+        self._lists: dict[Any, list[tuple[Ranges, list[Any]]]] = {}
 
     def of(self, writer: str, part: Packed, items: Callable[[Ranges], list[Any] | None]) -> Prefix | None:
         """The list of a part; `items` gives those in ranges. None where it does."""
+        ranges = part.ranges
+        size = sum(stop - start for start, stop in ranges)
         key = (writer, part.stream, *part.at)
-        before, base = self._lists.get(key, ([], []))
-        known = begun_alike(before, part.ranges)
-        if known < len(base):
-            known, base = 0, []
-        more = items(cut(part.ranges, known, sum(stop - start for start, stop in part.ranges)))
-        if more is None:
-            return None
-        base += more
-        self._lists[key] = part.ranges, base
-        return Prefix(base)
+        return self._of(key, ranges, size, lambda one, _: begun_alike(one, ranges), lambda known: items(cut(ranges, known, size)))
+
+    def of_list(self, key: Any, given: list[Any]) -> Prefix:
+        """A list that is whole, as one of those with the same key."""
+        found = self._of(key, [], len(given), lambda _, base: shared_prefix(base, given), lambda known: given[known:])
+        assert found is not None
+        return found
+
+    def _of(
+        self,
+        key: Any,
+        ranges: Ranges,
+        size: int,
+        alike: Callable[[Ranges, list[Any]], int],
+        items: Callable[[int], list[Any] | None],
+    ) -> Prefix | None:
+        with _growing:
+            held = self._lists.setdefault(key, [])
+            best, known = -1, -1
+            for n in range(len(held) - 1, -1, -1):
+                same = alike(*held[n])
+                if same > known:
+                    best, known = n, same
+                if same in (size, len(held[n][1])):
+                    break
+            known = max(known, 0)
+            base = held[best][1] if held else []
+            if known == size and held:
+                return Prefix(base, size)
+            more = items(known)
+            if more is None:
+                return None
+            if known == len(base) and held:
+                base += more
+                del held[best]
+            else:
+                base = base[:known] + more
+                del held[: len(held) + 1 - _HELD]
+            held.append((ranges, base))
+            return Prefix(base)
 
 
+#: Lists that `Growing` knows of each kind: an agent's conversations that take turns.
+_HELD = 8
+#: Held while one of them grows.
+_growing = threading.RLock()
 #: Held while a list of messages that were read grows.
 _reading = threading.Lock()
 
@@ -317,7 +354,10 @@ class Streams:
         for part in call.packed:
             if only and part.at[0] not in only:
                 continue
-            value = (self._grown(call.packed_by, part, growing) if growing else None) or self.part(call.packed_by, part)
+            value: Any = None
+            if growing is not None and (part.of == "list" or part.at == BESIDE):
+                value = self.grown(call.packed_by, part, growing)
+            value = value or self.part(call.packed_by, part)
             name = str(part.at[0])
             whole = changes.get(name, getattr(call, name))
             if name == "tokens":
@@ -333,13 +373,10 @@ class Streams:
         """One message of a stream."""
         return self._item(writer, stream, n, self.missing)
 
-    def _grown(self, writer: str, part: Packed, growing: Growing) -> Prefix | None:
-        """The list of a part that the next call's goes on with; None for what is no such list, or misses token ids."""
-        if part.of == "list":
-            return growing.of(writer, part, lambda ranges: self._items_of(writer, part.stream, ranges))
-        if part.at == BESIDE:
-            return growing.of(writer, part, lambda ranges: self._ids_of(writer, part.stream, ranges))
-        return None
+    def grown(self, writer: str, part: Packed, growing: Growing) -> Prefix | None:
+        """A part that is a list, or token ids, as a `Prefix` of what calls before it sent; None where ids are missing."""
+        items = self._ids_of if part.of == "ids" else self._items_of
+        return growing.of(writer, part, lambda ranges: items(writer, part.stream, ranges))
 
     def _ids_of(self, writer: str, stream: int, ranges: Ranges) -> list[int | None] | None:
         held, gaps = self._ids.get((writer, stream), []), (writer, stream) in self._gaps

@@ -13,7 +13,7 @@ from typing import Any, Self, cast
 from typing import Literal as OneOf
 
 from . import cards
-from .calls import Call
+from .calls import Call, whole
 from .clock import iso_time
 from .codec import loads, record_to_dict
 from .errors import InvalidInput
@@ -145,6 +145,7 @@ class Trajectory(_Part):
         super().__init__()
         self.id = id
         self._streams = streams
+        self._growing = Growing()
         self._live = live
         self._grouped: tuple[str, str] | None = None
         #: Gives another trajectory of the same store, by its id; None where it is of none.
@@ -161,7 +162,7 @@ class Trajectory(_Part):
         self._outside: list[AnyRecord] = []
         #: The records that no other corrects, in order; a correction stands in the place of what it corrects.
         self.standing: list[AnyRecord] = standing(self.records, replaced)
-        calls = {r.id: Call(r, streams) for r in self.standing if isinstance(r, LLMCall)}
+        calls = {r.id: self.call(r) for r in self.standing if isinstance(r, LLMCall)}
         active = self.standing
         self.start = next((r for r in active if isinstance(r, Start)), None)
         agent = self.start.agent if self.start else None
@@ -210,6 +211,10 @@ class Trajectory(_Part):
     def streams(self) -> Streams | None:
         """What packed calls refer to; None where no call is packed."""
         return self._streams
+
+    def call(self, record: LLMCall) -> Call:
+        """A view of one of its calls, which remembers nothing of other views of the call."""
+        return Call(record, self._streams, self._growing)
 
     @property
     def task(self) -> Any:
@@ -318,8 +323,12 @@ class Trajectory(_Part):
         """
         lists = Growing() if growing else None
         for record in self.records:
-            packed = self._streams is not None and isinstance(record, LLMCall)
-            yield self._streams.fill(record, growing=lists) if packed else record  # type: ignore[union-attr, arg-type]
+            if not isinstance(record, LLMCall):
+                yield record
+            elif self._streams is not None:
+                yield self._streams.fill(record, growing=lists)
+            else:
+                yield record if growing else whole(record)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a lossless, JSON-ready dict: every record once, in steps. `from_dict` and `store.add` take the dict."""
@@ -357,15 +366,13 @@ class Trajectory(_Part):
         }
         outside = _Part()
         for record in self._outside:
-            outside._add(record, Call(record, self._streams) if isinstance(record, LLMCall) else None)
+            outside._add(record, self.call(record) if isinstance(record, LLMCall) else None)
         whole.update(outside._by_kind(to_dict))
         whole["end"] = to_dict(self.end) if self.end else None
         listed = set(map(id, [r for r in self.records if isinstance(r, End) and r is not self.end]))
         older = [r for r in self.records if id(r) in listed] + self._superseded
         if older:
-            whole["superseded"] = [
-                record_to_dict(self._streams.fill(r) if self._streams and isinstance(r, LLMCall) else r) for r in older
-            ]
+            whole["superseded"] = [record_to_dict(self.call(r).record if isinstance(r, LLMCall) else r) for r in older]
         return whole
 
     @classmethod

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+import odograph
+from odograph import importers
+from odograph.codec import loads
 from odograph.importers import peek
+from tests.cost import costs
 from tests.importers.scaffold import JUNK
 
 
@@ -32,3 +38,20 @@ def test_any_bytes_have_keys_or_none(head: bytes):
     root, keys = peek.keys(head)
     assert root in ("", "{", "[")
     assert all(isinstance(k, str) for k in keys)
+
+
+def test_the_first_row_is_parsed_once_for_all_importers(tmp_path: Path) -> None:
+    """A file whose first line is long costs a few times the parsing of that line to recognise, however many importers look."""
+    path = tmp_path / "rows.jsonl"
+    line = json.dumps({"unknown": [[n, str(n), {"n": [n] * 5}] for n in range(4000)]}).encode()
+    path.write_bytes(line + b"\n")
+    assert importers.recognise(path) is None
+
+    def parsed() -> None:
+        loads(line)
+        with contextlib.suppress(odograph.InvalidInput):
+            loads(line[: 64 * 1024])  # the head of a file is looked at first
+
+    _, cost = costs(lambda: importers.recognise(path), rounds=5)
+    _, alone = costs(parsed, rounds=5)
+    assert cost < 20 * alone

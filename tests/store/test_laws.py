@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -143,3 +144,25 @@ def test_a_list_names_the_model_of_the_first_call(store: odograph.Store) -> None
     assert [s.model for s in store.summaries()] == ["first"]
     assert store.count(model="first") == 1
     assert store.count(model="second") == 0
+
+
+def test_reading_a_long_trajectory_looks_for_garbage_rarely(store: odograph.Store) -> None:
+    """All that a trajectory is read into stays, so Python's collector has nothing to find there: it looks a few times."""
+    with store.record(task="t") as run:
+        for n in range(2000):
+            run.note({"n": [n]})
+    store.backend.reader.look()  # the catalog knows it
+    looks: list[str] = []
+
+    def looked(phase: str, info: dict[str, int]) -> None:
+        looks.append(phase)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(looked)
+    try:
+        t = store.trajectory(run.id)
+    finally:
+        gc.callbacks.remove(looked)
+    assert len(t.notes) == 2000
+    assert looks.count("start") <= 2
+    assert gc.get_threshold() == before

@@ -8,7 +8,7 @@ from ..codec import encode
 from . import framing as framings
 from .content import chat_shaped
 from .framing import Stream
-from .shapes import Alternative, Choice, Path, Result, ToolCall, Usage
+from .shapes import Alternative, Choice, Items, Path, Result, ToolCall, Usage
 
 SHORT = ""
 PATHS: tuple[str, ...] = ()
@@ -43,6 +43,11 @@ def streams(path: str, request: Any) -> bool:
 def messages(request: Any) -> list[dict[str, Any]]:
     """No messages: the views of the calls show none."""
     return []
+
+
+def apart(was: Items, now: Items, at: int) -> int:
+    """There: each item is a message, whatever stands before it."""
+    return at
 
 
 def params(request: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
 from .content import alternatives_in, chat_shaped, data_of, media, objects, text_of
-from .shapes import Alternative, Choice, Result, Tool, ToolCall, Usage
+from .shapes import Alternative, Choice, Items, Result, Tool, ToolCall, Usage
 
 NAME = "gemini"
 SHORT = "google"
@@ -92,6 +92,12 @@ def messages(request: Any) -> list[dict[str, Any]]:
     for content in found if isinstance(found, list) else [] if found is None else [found]:
         out += _shaped(content, waiting)
     return out
+
+
+def apart(was: Items, now: Items, at: int) -> int:
+    """There, where each result says which call it is of; else nowhere: it is of the first of its name that waits."""
+    results = (_get(part, "functionResponse", "function_response") for c in (*was[at:], *now[at:]) for part in _parts(c))
+    return at if all(isinstance(r.get("id"), str) and r["id"] for r in results if isinstance(r, dict)) else 0
 
 
 def _shaped(content: Any, waiting: list[tuple[str, str]]) -> list[dict[str, Any]]:

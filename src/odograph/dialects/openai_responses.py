@@ -14,7 +14,7 @@ from . import framing as framings
 from .content import chat_shaped, image_of, is_media, media, objects, text_of, words_of
 from .deltas import Fields, Indexed, add, built
 from .openai_chat import alternatives_of
-from .shapes import Alternative, Choice, Result, Tool, ToolCall
+from .shapes import Alternative, Choice, Items, Result, Tool, ToolCall
 from .strict import is_strict
 
 NAME = "openai.responses"
@@ -56,6 +56,13 @@ def messages(request: Any) -> list[dict[str, Any]]:
         else:
             out.append({"role": "user", "content": item})
     return out
+
+
+def apart(was: Items, now: Items, at: int) -> int:
+    """Before the calls there: they stand in the message of the assistant before them."""
+    while at and any(at < len(items) and isinstance(items[at], dict) and _is_call(items[at]) for items in (was, now)):
+        at -= 1
+    return at
 
 
 def _drawn(item: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ..prefix import Prefix
 from .framing import Stream
 
 
@@ -92,6 +93,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 #: A token that could have stood in a place: its text (`id 7` where the backend gives none), and its logprob.
 Alternative = tuple[str, float]
+#: Items of a request's list.
+Items = list[Any] | Prefix
 #: A place in the fields of a call, from the outside in: `("response", "choices", 0, "token_ids")`.
 Path = tuple[str | int, ...]
 
@@ -150,6 +153,11 @@ class Dialect(Protocol):
 
     def messages(self, request: Any) -> list[dict[str, Any]]:
         """The messages of a request, chat-shaped, the system prompt first."""
+        ...
+
+    def apart(self, was: Items, now: Items, at: int) -> int:
+        """Of two lists of a request that begin with the same `at` items, the last place up to there from which on the items of
+        both are the same messages without the items before them."""
         ...
 
     def params(self, request: Any) -> dict[str, Any]:

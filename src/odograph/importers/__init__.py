@@ -16,6 +16,7 @@ from typing import cast
 from ..codec import loads
 from ..errors import InvalidInput, described
 from ..plugins import Door
+from . import peek
 from .session import Importer, Lines, NotBegun, Session, parse_time
 
 __all__ = ["NAMES", "Importer", "Lines", "NotBegun", "Session", "find", "names", "parse_time", "recognise", "sessions_in"]
@@ -76,8 +77,11 @@ def recognise(path: Path, more: Iterable[Importer] = (), dress: Callable[[bytes]
                 line = start + file.readline(_LINE)
         if not head and dress is not bytes:
             return None
-    found = _first_of(path, head, more)
-    return found if found is not None or len(line) > _LINE else _first_of(path, line, more) if line else None
+    try:
+        found = _first_of(path, head, more)
+        return found if found is not None or len(line) > _LINE else _first_of(path, line, more) if line else None
+    finally:
+        peek.forget()
 
 
 def _first_of(path: Path, head: bytes, more: Iterable[Importer]) -> Importer | None:

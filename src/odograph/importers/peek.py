@@ -1,9 +1,13 @@
-"""What keys a JSON file begins with, told from its first bytes alone: how importers recognise a format without parsing a file."""
+"""What a JSON file begins with, told from its first bytes alone: how importers recognise a format without parsing a file."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
+
+from ..codec import loads
+from ..errors import InvalidInput
 
 _TOKEN = re.compile(rb'[^"{}\[\],:]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\],:]))', re.DOTALL)
 
@@ -45,3 +49,25 @@ def keys(head: bytes) -> tuple[str, frozenset[str]]:
             if not open_brackets:
                 break
     return root, frozenset(found)
+
+
+def value(text: bytes) -> Any:
+    """The JSON value of a text, as `loads`, to be read and not changed: all importers look at the first lines of a file, and each
+    line is parsed once. Raises InvalidInput."""
+    found = _value(text)
+    if isinstance(found, InvalidInput):
+        raise found.with_traceback(None)
+    return found
+
+
+@lru_cache(maxsize=128)
+def _value(text: bytes) -> Any:
+    try:
+        return loads(text)
+    except InvalidInput as error:
+        return error
+
+
+def forget() -> None:
+    """Forgets the values: the file is recognised."""
+    _value.cache_clear()

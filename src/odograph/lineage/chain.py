@@ -6,18 +6,18 @@ trainer.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from ..calls import Call
-from ..packing import shared_prefix
-from ..prefix import Prefix
+from ..prefix import Prefix, begins, shared_prefix
 from ..types import Edit
-from .bodies import media_of, pieces_of
+from .bodies import Media, media_of, pieces_of
 from .edits import Hole, Of, Pieces, Response, applied, untouched
-from .nodes import Node, Thread, asks_again, end_of, grown, stand_in
+from .nodes import Node, Thread, asks_again, end_of, stand_in
 from .observed import Kind, kind_of
 from .predicted import cleared, filled, same, shaken
 from .texts import Tokenizer
@@ -58,7 +58,10 @@ class Chain:
         self._asked: dict[tuple[int, int], list[Node]] = {}
         #: By the length of a prompt with an answer, and the answer's last token: the answers that end so.
         self._answers: dict[int, dict[int, list[tuple[Node, int]]]] = {}
-        self._largest = 0  # tokens of the longest prompt with an answer
+        self._lengths: list[int] = []  # those lengths, in order
+        self._media = Media()
+        #: The last prompt whose ids were looked at, one by one.
+        self._looked: Prefix = Prefix([])
 
     @property
     def last(self) -> View:
@@ -84,9 +87,8 @@ class Chain:
             return "exact"
         if at != len(node.prompt) + segment.start:
             return "stale"
-        left = view.ids[:at]
         own = len(node.prompt)
-        same = left[:own] == node.prompt and left[own:] == node.responses[segment.choice][: segment.start]
+        same = begins(view.ids, node.prompt) and view.ids[own:at] == node.responses[segment.choice][: segment.start]
         return "exact" if same else "stale"
 
     def bases(self, edits: Iterable[str]) -> set[Of]:
@@ -122,7 +124,7 @@ class Chain:
         own, so it is no second attempt. `edits`: all of this call; `add_edit` gets each in its time, but a prompt may show one
         that was recorded late."""
         self._late[call.id] = [e for e in edits if not e.rejected]
-        prompt = call.prompt_token_ids if batch is None else call.batch_token_ids[batch]
+        prompt = call.prompt_ids if batch is None else call.batch_token_ids[batch]
         choices = {c.index: c for c in call.choices if batch in (None, c.prompt)}
         if batch is None and len(choices) < len(call.choices):  # numbered by a backend that numbers all alike
             choices = dict(enumerate(call.choices))
@@ -134,21 +136,16 @@ class Chain:
             missing = "prompt" if responses else "response" if prompt else "prompt and response"
             self.left_out.append((call, f"no token ids of the {missing}"))
             return
-        given = [*responses.values(), *([] if call.has_prompt_ids_beside else [prompt])]
-        if not all(map(_are_ids, given)):
+        prompt = prompt if isinstance(prompt, Prefix) else Prefix(prompt)
+        known = len(prompt) if call.has_prompt_ids_beside else shared_prefix(self._looked, prompt)
+        if not all(map(_are_ids, (*responses.values(), prompt[known:]))):
             self.left_out.append((call, "token ids that are no whole numbers"))
             return
-        node = Node(
-            call,
-            Prefix(prompt[:]),
-            responses,  # a list of its own, which may grow
-            choices,
-            View(),
-            "start",
-        )
+        self._looked = prompt
+        node = Node(call, prompt, responses, choices, View(), "start")
         before = self.nodes[-1] if self.nodes else None
         node.batch = batch
-        node.inputs = call.inputs or media_of(node.messages)
+        node.inputs = call.inputs or (self._media.of(call) if batch is None else media_of(node.messages))
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and asks_again(before, node):
             self.discarded.append(self.nodes.pop())
@@ -172,8 +169,10 @@ class Chain:
         self._asked.setdefault(end_of(node), []).append(node)
         for choice, ids in node.responses.items():
             if ids:
-                self._answers.setdefault(len(node.prompt) + len(ids), {}).setdefault(ids[-1], []).append((node, choice))
-        self._largest = max(self._largest, len(node.prompt) + max(map(len, node.responses.values())))
+                length = len(node.prompt) + len(ids)
+                if length not in self._answers:
+                    insort(self._lengths, length)
+                self._answers.setdefault(length, {}).setdefault(ids[-1], []).append((node, choice))
 
     def _forget(self, node: Node) -> None:
         """Undoes `_remember` for the last call."""
@@ -216,24 +215,21 @@ class Chain:
     def _older(self, node: Node, size: int) -> tuple[Node, int] | None:
         """The answer before the last that a prompt begins with exactly, longer than `size`: one that ends its thread, that
         nothing went on with, or after which the context was another."""
-        if self._largest <= size:
-            return None
-        prompt, best = node.prompt, None
-        for total, answers in self._answers.items():
-            if not size < total <= len(prompt):
-                continue
-            for other, choice in answers.get(prompt[total - 1], ()):
-                base = len(other.prompt)
+        prompt = node.prompt
+        for n in range(bisect_right(self._lengths, len(prompt)) - 1, -1, -1):
+            total = self._lengths[n]
+            if total <= size:
+                break
+            for other, choice in self._answers[total].get(prompt[total - 1], ()):
                 if (
-                    prompt[base:total] != other.responses[choice]
-                    or prompt[:base] != other.prompt
-                    or not self._is_open(other, choice)
+                    prompt[len(other.prompt) : total] == other.responses[choice]
+                    and begins(prompt, other.prompt)
+                    and self._is_open(other, choice)
+                    and other.call.adapter == node.call.adapter
+                    and node.inputs[: len(other.inputs)] == other.inputs
                 ):
-                    continue
-                if other.call.adapter == node.call.adapter and node.inputs[: len(other.inputs)] == other.inputs:
-                    best, size = (other, choice), total
-                    break
-        return best
+                    return other, choice
+        return None
 
     def _is_open(self, node: Node, choice: int) -> bool:
         if choice not in node.taken:
@@ -249,11 +245,7 @@ class Chain:
 
     def _branch(self, node: Node, before: Node, choice: int) -> None:
         """A call that goes on with an older answer: in its thread (what came after is one of its own then), or in a new one."""
-        segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
-        size = len(before.prompt) + len(before.responses[choice])
-        prompt = node.prompt[:]
-        node.prompt = grown(before.prompt, prompt)
-        node.view = View.of([*segments, Segment(_new_source(node.call), prompt[size:])], node.prompt)
+        node.view = self._continued(node, before, choice)
         node.kind = "extends"
         thread, after = self._thread[before.id], self._after(before)
         if after is not None and choice == before.continued and after.kind not in ("extends", "declared", "contradicted"):
@@ -315,11 +307,21 @@ class Chain:
 
     def _predicted(self, node: Node, choice: int) -> Pieces:
         """The view after a call, as it was generated."""
+        return [*node.view.segments, self._generated(node, choice)]
+
+    def _generated(self, node: Node, choice: int) -> Segment:
+        """An answer as it was generated."""
         response = self._response((node.id, choice))
         assert response is not None
         segment = untouched(response)
         segment.exact = True  # it was sampled under this very view
-        return [*node.view.segments, segment]
+        return segment
+
+    def _continued(self, node: Node, before: Node, choice: int) -> View:
+        """The view of a call that goes on with an answer as it was generated."""
+        size = len(before.prompt) + len(before.responses[choice])
+        more = [self._generated(before, choice), Segment(_new_source(node.call), node.prompt[size:])]
+        return before.view.then(more, node.prompt)
 
     def _response(self, of: Of) -> Response | None:
         node = self.by_id.get(of[0])
@@ -412,7 +414,7 @@ class Chain:
     def _shown(self, node: Node, before: Node, waiting: list[Edit], tries: list[list[Edit]]) -> _Continued | None:
         """Of what could have been continued, that which the prompt begins with; where there are several, the longest."""
         best = None
-        shown = node.prompt[: len(before.prompt)] == before.prompt
+        shown = begins(node.prompt, before.prompt)
         for choice in self._order(before, waiting):
             for edits in tries:
                 if edits:
@@ -420,7 +422,7 @@ class Chain:
                     view = filled(pieces, node.prompt)
                     if view is None or not extends(view, node.prompt):
                         continue
-                    segments, size = view.segments, len(view.ids)
+                    size = len(view.ids)
                     at, ids = len(before.prompt), before.responses[choice]
                     if shown and at + shared_prefix(ids, node.prompt[at : at + len(ids)]) > size:
                         continue  # the prompt goes on with what was cut off
@@ -432,29 +434,34 @@ class Chain:
                         continue
                     if not shown or node.prompt[len(before.prompt) : size] != ids:
                         continue
-                    segments = [p for p in self._predicted(before, choice) if isinstance(p, Segment) and p.ids]
+                    view = None
                 if best is None or size > best.size:
-                    best = _Continued(choice, segments, size, used, wrong)
+                    best = _Continued(choice, view, size, used, wrong)
         return best
 
     def _nearest(self, node: Node, before: Node, order: list[int], tries: list[list[Edit]]) -> _Continued:
         """Of what could have been continued, that of which the prompt has most."""
         found: list[_Continued] = []
         for choice in order:
-            plain = self._predicted(before, choice)
             for edits in tries:
-                pieces, used, wrong = self._edited(plain, edits) if edits else (plain, [], {})
-                segments = [p for p in pieces if isinstance(p, Segment)]
-                view = View(segments) if edits else View.of([p for p in segments if p.ids])
-                holes = len(segments) < len(pieces)
-                found.append(_Continued(choice, view.segments, len(view.ids), used, wrong, align(view, node.prompt), holes))
+                used: list[str] = []
+                wrong: dict[str, str] = {}
+                holes = False
+                if edits:
+                    pieces, used, wrong = self._edited(self._predicted(before, choice), edits)
+                    segments = [p for p in pieces if isinstance(p, Segment)]
+                    view, holes = View(segments), len(segments) < len(pieces)
+                else:
+                    view = before.view.then([self._generated(before, choice)], [*before.prompt, *before.responses[choice]])
+                found.append(_Continued(choice, view, len(view.ids), used, wrong, align(view, node.prompt), holes))
         return max(found, key=lambda c: (c.size - c.aligned.deleted, -c.aligned.deleted) if c.aligned else (0, 0))
 
     def _go_on(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that begins with what was predicted."""
-        prompt = node.prompt[:]
-        node.prompt = grown(before.prompt, prompt)
-        node.view = View.of([*best.segments, Segment(_new_source(node.call), prompt[best.size :])], node.prompt)
+        if best.view is None:
+            node.view = self._continued(node, before, best.choice)
+        else:
+            node.view = best.view.then([Segment(_new_source(node.call), node.prompt[best.size :])], node.prompt)
         was, now = before.call, node.call
         if was.adapter != now.adapter:
             node.kind = "adapter"
@@ -465,7 +472,8 @@ class Chain:
 
     def _observed(self, node: Node, before: Node, best: _Continued) -> None:
         """A prompt that does not: what was changed is told from the two."""
-        view, found = View.of(best.segments), best.aligned
+        view, found = best.view, best.aligned
+        assert view is not None
         assert found is not None
         kind: Kind = "declared"
         if not best.holes:
@@ -482,7 +490,8 @@ class _Continued(msgspec.Struct):
     """What a prompt may go on with: an answer of the call before, with some edits, and what stands before it."""
 
     choice: int
-    segments: list[Segment]
+    #: What stands before what is new; None: the view of the call before, and the answer as it was generated.
+    view: View | None
     size: int
     used: list[str]
     wrong: dict[str, str]
@@ -497,5 +506,5 @@ def _are_ids(ids: list[Any]) -> bool:
 
 def _new_source(call: Call) -> Source:
     """Where the tokens behind the last answer come from."""
-    messages = call.messages
-    return "tool" if messages and messages[-1].get("role") in ("tool", "function") else "prompt"
+    last = call.last_message
+    return "tool" if last is not None and last.get("role") in ("tool", "function") else "prompt"

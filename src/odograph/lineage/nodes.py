@@ -10,7 +10,7 @@ from ..calls import Call
 from ..dialects import Choice
 from ..prefix import Prefix
 from .observed import Kind
-from .view import Ids, View
+from .view import View
 
 
 class Node(msgspec.Struct):
@@ -18,7 +18,7 @@ class Node(msgspec.Struct):
 
     call: Call
     #: What goes on with the prompt before is a `Prefix` of one list that they share.
-    prompt: Ids
+    prompt: Prefix
     #: Of each choice, by its index; those without ids are left out.
     responses: dict[int, list[int]]
     choices: dict[int, Choice]
@@ -75,13 +75,3 @@ def stand_in(node: Node, other: Node) -> None:
     """A call asks the question of another one: it stands under the same view."""
     node.view, node.kind, node.edits = other.view, other.kind, other.edits
     node.deleted, node.inserted = other.deleted, other.inserted
-
-
-def grown(before: Ids, prompt: list[int]) -> Ids:
-    """A prompt in the list of the one before, where it goes on with that one and is the first to do so: a history that is sent
-    with each call is held once."""
-    base = before.base if isinstance(before, Prefix) else before
-    if len(base) == len(before) and prompt[: len(base)] == base:
-        base.extend(prompt[len(base) :])
-        return Prefix(base)
-    return Prefix(prompt)

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from typing import Any, get_args
 from typing import Literal as OneOf
 
-from ..calls import Call
+from ..calls import Call, rests
 from ..dialects import Choice
 from ..dialects.content import text_of
-from ..packing import shared_prefix
+from ..prefix import shared_prefix
 from .texts import Tokenizer
 from .view import Aligned, Ids, View
 
@@ -38,8 +38,8 @@ def kind_of(
 ) -> Kind:
     """The class of a change that nobody declared, told from the messages where there are any, else from the ids alone. Beside
     edits that were declared it is what else was changed; `declared` where that may be no more than other tokens for them."""
-    sent, after = before.messages, now.messages
-    if sent and after:
+    if before.last_message is not None and now.last_message is not None:
+        sent, after = rests(before, now)
         answer = {"role": "assistant", **answered.message}
         if edited and len(after) > len(sent):
             answer = after[len(sent)]

@@ -10,12 +10,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
 
-from ..packing import shared_prefix
-from ..prefix import Prefix
+from ..prefix import Prefix, begins, grown, shared_prefix
 
 #: Token ids that are read and not changed.
 Ids = list[int] | Prefix
@@ -49,11 +49,13 @@ class Segment(msgspec.Struct):
 class View:
     """Segments, and all their ids in one list."""
 
-    __slots__ = ("ids", "segments")
+    __slots__ = ("ids", "joined", "segments")
 
     def __init__(self, segments: Iterable[Segment] = ()) -> None:
-        self.segments: list[Segment] = []
+        self.segments: list[Segment] | Prefix = []
         self.ids: Ids = []
+        #: Whether no neighbours are of one origin.
+        self.joined = True
         for segment in segments:
             self.add(segment)
 
@@ -64,16 +66,34 @@ class View:
         """Puts a segment at the end; neighbours of one origin become one."""
         if isinstance(self.ids, Prefix):
             self.ids = self.ids[:]
+        if isinstance(self.segments, Prefix):
+            self.segments = self.segments[:]
         self.ids.extend(segment.ids)
         _append(self.segments, segment)
 
     @classmethod
     def of(cls, segments: list[Segment], ids: Ids | None = None) -> View:
         """Of segments that are put together already; `ids`: all of theirs, where they are at hand (they are not copied)."""
-        new = cls()
-        new.segments = [s for s in segments if s.ids]
-        new.ids = ids if ids is not None else [i for s in segments for i in s.ids]
+        return cls().then(segments, ids if ids is not None else [i for s in segments for i in s.ids])
+
+    def then(self, more: list[Segment], ids: Ids) -> View:
+        """This view with more segments behind it, as they are; `ids`: all of the new view. Costs what is more, where nothing went
+        on with this view before."""
+        new, more = View(), [s for s in more if s.ids]
+        new.segments, new.ids = grown(self.segments, more), ids
+        new.joined = self.joined and not any(_joins(a, b) for a, b in pairwise([*self.segments[-1:], *more]))
         return new
+
+    def until(self, position: int) -> tuple[View, int]:
+        """The segments that end at a position or before it, and where they end. Costs what stands behind them."""
+        n, at = len(self.segments), len(self.ids)
+        while n and at > position:
+            n -= 1
+            at -= len(self.segments[n].ids)
+        new = View()
+        new.segments = Prefix(self.segments.base, n) if isinstance(self.segments, Prefix) else Prefix(self.segments[:n])
+        new.ids, new.joined = self.ids[:0], self.joined
+        return new, at
 
     def source_at(self, position: int) -> Source | None:
         """Where one of its tokens came from; None behind the last."""
@@ -85,7 +105,7 @@ class View:
 
     def copy(self) -> View:
         new = View()
-        new.segments, new.ids = list(self.segments), list(self.ids)
+        new.segments, new.ids, new.joined = list(self.segments), list(self.ids), self.joined
         return new
 
     def sampled(self) -> dict[tuple[str, int], set[int]]:
@@ -129,10 +149,17 @@ class Aligned(msgspec.Struct):
 
     def view(self, before: View, prompt: Ids, source: Source, new: Source) -> View:
         """The prompt as a view. Tokens put in between are of `source`, those after the last that was kept of `new`."""
+        # what both share stands as it stood, but for its last segment, which may be cut or go on
+        head, start = before.until(self.shared if before.joined else 0)
+        if head.segments:
+            head, start = before.until(start - 1)
         out: list[Segment] = []
-        cursor = 0
-        pieces = _Pieces(before)
+        cursor = start
+        pieces = _Pieces(before, len(head.segments), start)
         for i, j, count in self.runs:
+            if i + count <= start:
+                continue
+            i, j, count = max(i, start), max(j, start) if i < start else j, i + count - max(i, start)
             parts = list(pieces.between(i, i + count))
             if j > cursor:
                 last = out[-1].response if out else None
@@ -143,13 +170,12 @@ class Aligned(msgspec.Struct):
                 _append(out, segment if held else msgspec.structs.replace(segment, exact=None))
             cursor = j + count
         _append(out, Segment(new, prompt[cursor:]))
-        return View.of(out, prompt)
+        return head.then(out, prompt)
 
 
 def extends(view: View, prompt: Ids) -> bool:
     """Whether a prompt begins with all of a view."""
-    size = len(view.ids)
-    return len(prompt) >= size and prompt[:size] == view.ids
+    return begins(prompt, view.ids)
 
 
 def align(view: View, prompt: Ids) -> Aligned:
@@ -165,11 +191,11 @@ def align(view: View, prompt: Ids) -> Aligned:
 class _Pieces:
     """Parts of a view by position."""
 
-    def __init__(self, view: View) -> None:
-        self._segments = view.segments
+    def __init__(self, view: View, first: int, at: int) -> None:
+        """From the segment of a number on, which starts at a position."""
+        self._segments = view.segments[first:]
         self._starts: list[int] = []
-        at = 0
-        for segment in view.segments:
+        for segment in self._segments:
             self._starts.append(at)
             at += len(segment.ids)
 

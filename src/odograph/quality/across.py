@@ -8,8 +8,11 @@ from typing import Any
 
 import msgspec
 
+from ..calls import Call
 from ..codec import encode
-from ..dialects import resent
+from ..dialects import ids_at, resent
+from ..packing import standing_path, take_out
+from ..prefix import Prefix, shared_prefix
 from ..trajectory import Trajectory
 from ..types import Action, Context, LLMCall, StepStart
 from .define import Check
@@ -75,26 +78,27 @@ def split_of(t: Trajectory) -> str | None:
 def _content(t: Trajectory) -> bytes | None:
     digest = hashlib.sha256(encode([t.task, t.answer]))
     something = False
-    last: dict[Any, list[Any]] = {}
-    for record in t.complete_records():
+    last: dict[Any, list[Any] | Prefix] = {}
+
+    def new(key: Any, items: list[Any] | Prefix) -> list[Any]:
+        """What a list says that was not said at the call before: a history is hashed once, not at every call."""
+        same = shared_prefix(last.get(key, []), items)
+        last[key] = items
+        return [same, items[same:]]
+
+    for record in t.records:
         if isinstance(record, LLMCall):
-            request = record.request
+            call = t.call(record)
+            who = (record.agent, record.purpose)
+            request, response = call.sending, _without_prompt(call)
             if isinstance(request, dict):
-                for name in resent(record.dialect).lists:  # a history is hashed once, not at every call
-                    if isinstance(request.get(name), list):
-                        whole: list[Any] = request[name]
-                        key = (record.agent, record.purpose, name)
-                        held = last.get(key, [])
-                        same = 0
-                        for a, b in zip(held, whole, strict=False):
-                            if a is not b and a != b:
-                                break
-                            same += 1
-                        last[key] = whole
-                        request = {**request, name: [same, whole[same:]]}
-            tokens = [tokens.token_ids for tokens in record.tokens]
-            said: list[Any] = [request, record.response, record.reasoning, record.started, record.duration, tokens]
-            something = something or bool(record.response or record.tokens)
+                lists = [name for name in resent(record.dialect).lists if isinstance(request.get(name), list | Prefix)]
+                request = {**request, **{name: new((*who, name), request[name]) for name in lists}}
+            ids = None if call.has_prompt_ids_beside else call.prompt_ids
+            tokens = [tokens.token_ids for tokens in call.answered.tokens]
+            said: list[Any] = [request, response, record.reasoning, record.started, record.duration, tokens]
+            said += [new(who, ids)] if ids is not None else []
+            something = something or bool(response or record.tokens)
         elif isinstance(record, Action):
             said = [record.name, record.arguments, record.result, record.started, record.duration]
             something = True
@@ -106,6 +110,15 @@ def _content(t: Trajectory) -> bytes | None:
             continue
         digest.update(encode([record.agent, record.step, *said]))
     return _short(digest) if something else None
+
+
+def _without_prompt(call: Call) -> Any:
+    """A response without the token ids of its prompt, whether they are stored apart or not."""
+    fields = {"response": call.answered.response}
+    for path in resent(call.dialect).prompt_ids:
+        if path[0] == "response" and ids_at(fields, path) is not None:
+            take_out(fields, standing_path(fields, path))
+    return fields["response"]
 
 
 class _Group(msgspec.Struct):

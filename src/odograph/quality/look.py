@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from .. import dialects
 from ..calls import Call
 from ..lineage import Chain, Tokenizer, chains
+from ..prefix import Prefix, same_objects
 from ..trajectory import Trajectory
 from ..types import AnyRecord, End, Start, StepStart
 
@@ -65,7 +65,7 @@ class Look:
     @cached_property
     def chains(self) -> list[Chain]:
         """The token lineage; nothing where no prompt has ids, or where ids are no numbers (`token_value` says so)."""
-        if not any(call.prompt_token_ids for _, call in self.calls):
+        if not any(call.prompt_ids for _, call in self.calls):
             return []
         try:
             return chains(self.t, tokenizer=self.tokenizer)
@@ -89,34 +89,22 @@ class Look:
         Histories are shared objects, so what is the same costs nothing to tell; a session of any length is looked at once.
         """
         out: list[tuple[str, Call, list[dict[str, Any]], str | None]] = []
-        before: dict[tuple[str | None, str], tuple[list[Any], str | None]] = {}
+        before: dict[tuple[str | None, str], tuple[list[Any] | Prefix, str | None]] = {}
         for path, call in self.calls:
-            request = call.request
-            name = next(
-                (
-                    n
-                    for n in dialects.resent(call.dialect).lists
-                    if isinstance(request, dict) and isinstance(request.get(n), list)
-                ),
-                None,
-            )
-            if name is None:
-                out.append((path, call, call.messages if isinstance(request, dict) else [], None))
+            history = call.history
+            if history is None:
+                out.append((path, call, call.messages if isinstance(call.request, dict) else [], None))
                 continue
-            raw: list[Any] = request[name]
+            items = history[1]
             key = (call.agent, call.purpose)
             held, role = before.get(key, ([], None))
-            same = 0
-            for a, b in zip(held, raw, strict=False):
-                if a is not b:
-                    break
-                same += 1
+            same = same_objects(held, items)
             if same < len(held):  # cut or edited: the role before is that of what is kept
                 role = None
-            new = dialects.get(call.dialect).messages({name: raw[same:]} if same else request)
+            new = call.shaped(items[same:]) if same else call.messages
             out.append((path, call, new, role if same else None))
             last = new[-1].get("role") if new else role
-            before[key] = (raw, last if isinstance(last, str) else None)
+            before[key] = (items, last if isinstance(last, str) else None)
         return out
 
     def walk(self) -> Iterator[tuple[str, Any]]:
@@ -130,5 +118,5 @@ class Look:
         for path, call, new, _ in self.new_messages:
             yield f"{path}.request.messages", new
             yield f"{path}.request", call.params
-            if not call.has_prompt_ids_beside and isinstance(call.response, (dict, list)):
-                yield f"{path}.response", call.response
+            if not call.has_prompt_ids_beside and isinstance(call.answered.response, (dict, list)):
+                yield f"{path}.response", call.answered.response

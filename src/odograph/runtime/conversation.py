@@ -19,7 +19,7 @@ from ..capture.recorder import CallRef
 from ..codec import encode, encode_finite
 from ..dialects import Choice, Result, Tool, ToolCall
 from ..errors import InvalidInput
-from ..packing import same_objects
+from ..prefix import same_objects
 from ..streams import Streams
 from ..types import Edit, LLMCall
 from .hooks import OnTool

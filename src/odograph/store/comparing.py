@@ -19,8 +19,7 @@ from msgspec.structs import replace
 from .. import dialects
 from ..codec import DAMAGE, derived_id, encode, encode_message, put, record_to_dict
 from ..errors import NotFound
-from ..packing import same_objects
-from ..prefix import Prefix
+from ..prefix import Prefix, same_objects
 from ..streams import Growing, IdsLine, MessageLine, Ranges, Streams, begun_alike
 from ..types import AnyRecord, Label, LLMCall, Note, Packed, Reward, Start
 from .lines import decode

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..bulk import rarely_collected
 from ..codec import DAMAGE
 from ..errors import NotFound
 from ..streams import IdsLine, MessageLine, Streams
@@ -357,6 +358,11 @@ class _Look(_Count):
 
 def assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Trajectory:
     """The trajectory with these lines. `alive`: the writers that may write more. Raises NotFound if no line is readable."""
+    with rarely_collected():  # the objects of a long trajectory all stay: looks for garbage took half of the time
+        return _assembled(id, raw, alive)
+
+
+def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Trajectory:
     records: list[AnyRecord] = []
     streams = Streams()
     seen: set[str] = set()

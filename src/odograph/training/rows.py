@@ -6,7 +6,7 @@ What is trained is decided here, token by token; where each token went is said t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import compress, groupby
 from typing import Any, cast
 
@@ -215,7 +215,7 @@ class Draft:
     def _imitates(self, call: str, tally: Tally) -> bool:
         return self.policy == "imitate" and not tally.is_elsewhere(call)
 
-    def _uncut(self, segments: list[Segment]) -> Iterator[Segment]:
+    def _uncut(self, segments: Iterable[Segment]) -> Iterator[Segment]:
         """Segments, of which each is cut out of its response whole, or not at all."""
         for segment in segments:
             cut = self._cut.get((segment.call or "", segment.choice)) if segment.source == "sampled" else None

@@ -107,7 +107,7 @@ def told(content: Any) -> Any:
 
 def is_batch(call: Call) -> bool:
     """Whether a call has several prompts: its messages are not one conversation."""
-    return dialects.of(call.record).prompts(call.record.request) > 1
+    return dialects.of_response(call.answered.response, call.dialect).prompts(call.sending) > 1
 
 
 def answered_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
@@ -123,21 +123,20 @@ def answered_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
 def policy_calls(trajectory: Trajectory, left_out: LeftOut) -> Iterator[Call]:
     """The calls with purpose `act` that were answered, in order.
 
-    Each is made whole when it is its turn and not kept: the calls of `trajectory.llm_calls` remember their whole prompts,
-    which is more than a long session has.
+    Each is made anew: the calls of `trajectory.llm_calls` remember what they were asked for, which may be whole prompts.
     """
     if not trajectory.llm_calls:
         left_out("no call of a model")
         return
     counted = {call.id for call in trajectory.llm_calls}  # not those that were superseded
-    for record in trajectory.complete_records():
+    for record in trajectory.records:
         if not isinstance(record, LLMCall) or record.id not in counted:
             continue
-        call = Call(record)
-        if record.purpose != "act":
-            left_out(f"a call for {record.purpose}")
+        call = trajectory.call(record)
+        if call.purpose != "act":
+            left_out(f"a call for {call.purpose}")
         elif not call.choices:
-            left_out("a call without an answer" if record.error is None else "a call that failed")
+            left_out("a call without an answer" if call.error is None else "a call that failed")
         elif is_batch(call):
             left_out(BATCH)
         else:

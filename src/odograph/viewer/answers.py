@@ -324,8 +324,7 @@ class Answers:
                 if held.state == state or time.monotonic() - held.at < _PATIENCE * held.cost:
                     return held
             began = time.monotonic()
-            with rarely_collected():
-                t = self.store.trajectory(id)
+            t = self.store.trajectory(id)
             held = _Held(t, self._state(id, facts.last, t), began)
             with self._lock:
                 self._held[id] = held

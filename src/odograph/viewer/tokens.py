@@ -9,8 +9,9 @@ import msgspec
 
 from .. import dialects, shown
 from ..errors import InvalidInput
-from ..lineage import Chain, Tokenizer, chains
+from ..lineage import Chain, Node, Tokenizer, chains
 from ..lineage.bodies import pieces_of
+from ..prefix import same_objects
 from ..training.plan import POLICIES
 from ..training.sample import Pair, Sample
 from ..training.samples import samples
@@ -61,7 +62,9 @@ def _likely(chain: Chain, calls: set[str]) -> list[tuple[str, int, list[Any]]]:
     out: list[tuple[str, int, list[Any]]] = []
     for node in chain.nodes:
         for choice, ids in node.responses.items() if node.id in calls else ():
-            found = dialects.of_response(node.call.response, node.call.dialect).alternatives(node.call.response, choice)
+            found = dialects.of_response(node.call.answered.response, node.call.dialect).alternatives(
+                node.call.answered.response, choice
+            )
             if len(found) == len(ids) and any(found):
                 out.append((node.id, choice, [_spread(one) for one in found]))
     return out
@@ -81,24 +84,37 @@ def _places(chain: Chain) -> list[list[Any]]:
     """Where runs of sampled tokens stand in later prompts: call, choice, start, stop, position, standing, first call,
     last call; calls by their number. A run that stays where it is is one entry, however many prompts have it."""
     numbers = {node.id: n for n, node in enumerate(chain.nodes)}
-    going: dict[tuple[Any, ...], int] = {}
     out: list[list[Any]] = []
+    #: Of the view before: where its segments start, and of each sampled one its number, what the run is, and its entry.
+    starts: list[int] = []
+    going: list[tuple[int, tuple[Any, ...], int]] = []
+    before: Node | None = None
     for number, node in enumerate(chain.nodes):
-        now: dict[tuple[Any, ...], int] = {}
-        at = 0
-        for segment in node.view.segments:
+        segments, known = node.view.segments, 0
+        if before is not None and (before.call.adapter, before.inputs) == (node.call.adapter, node.inputs):
+            known = same_objects(before.view.segments, segments)  # these stand as they stood
+        at = starts[known] if known < len(starts) else starts[-1] + len(segments[known - 1].ids) if known else 0
+        del starts[known:]
+        gone: dict[tuple[Any, ...], int] = {}
+        while going and going[-1][0] >= known:
+            _, key, held = going.pop()
+            gone[key] = held
+        for n, segment in enumerate(segments[known:], known):
+            starts.append(at)
             if segment.source == "sampled" and segment.call in numbers:
                 standing = chain.standing(segment, at, node.view, node.call.adapter, node.inputs)
                 key = (numbers[segment.call], segment.choice, segment.start, segment.start + len(segment.ids), at, standing)
-                held = going.get(key)
-                if held is not None:
-                    out[held][7] = number
-                else:
-                    held = len(out)
+                found = gone.pop(key, None)
+                if found is None:
+                    found = len(out)
                     out.append([*key, number, number])
-                now[key] = held
+                going.append((n, key, found))
             at += len(segment.ids)
-        going = now
+        for held in gone.values():
+            out[held][7] = number - 1
+        before = node
+    for _, _, held in going:
+        out[held][7] = len(chain.nodes) - 1
     return out
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import items, obj
+from .. import peek
 from ..session import Lines, Session
 
 
@@ -18,7 +19,7 @@ def first_row(head: bytes) -> dict[str, Any]:
     start = head.lstrip().lstrip(b"\xef\xbb\xbf")
     for part in (start.split(b"\n", 1)[0], start):
         try:
-            value = loads(part)
+            value = peek.value(part)
         except InvalidInput:
             continue
         return obj(value[0] if isinstance(value, list) and value else value)

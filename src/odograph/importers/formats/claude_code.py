@@ -17,11 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
+from .. import peek
 from ..session import NotBegun, Session, observed_where, parse_time
 from .claude_asked import attached, command, prompt, typed
 from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, put_in_place, session_of
@@ -38,7 +39,7 @@ def recognise(path: Path, head: bytes) -> bool:
     seen = summaries = 0
     for line in head.split(b"\n")[:50]:
         try:
-            value = loads(line)
+            value = peek.value(line)
         except InvalidInput:
             # glued or cut lines; Qwen Code's hold `parts`
             if (

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
 from ...shape import added, integer, number, obj, text
 from ...types import End, Note, Start, Status
+from .. import peek
 from ..session import Lines, NotBegun, Session
 from .claude_code import replayed
 from .claude_files import File
@@ -26,7 +27,7 @@ def recognise(path: Path, head: bytes) -> bool:
     """Lines with `session_id` of type `system`, `assistant`, `user` or `result` within the first 20."""
     for line in head.split(b"\n")[:20]:
         try:
-            value = loads(line)
+            value = peek.value(line)
         except InvalidInput:
             continue
         if not isinstance(value, dict):

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ...clock import iso_time
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import arguments, content_text, integer, items, nanoseconds, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
+from .. import peek
 from ..session import NotBegun, Session, observed_where, parse_time
 from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, counts_of, find_rollout, identity, outcome_of, repeats, spawned
 
@@ -33,7 +34,7 @@ def recognise(path: Path, head: bytes) -> bool:
     """A `session_meta` line, or an old file's first line with `id`, `timestamp` and `instructions`."""
     for number_, line in enumerate(head.split(b"\n")[:20]):
         try:
-            value = loads(line)
+            value = peek.value(line)
         except InvalidInput:
             if line.startswith(b'{"timestamp"') and b'"type":"session_meta"' in line.replace(b" ", b""):
                 return True

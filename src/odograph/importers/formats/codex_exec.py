@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
 from ...shape import integer, obj, text, without
 from ...types import Action, End, LLMCall, Note, Start, StepStart
+from .. import peek
 from ..session import Lines, NotBegun, Session
 
 NAME = "codex-exec"
@@ -24,7 +25,7 @@ def recognise(path: Path, head: bytes) -> bool:
     """A first line of type `thread.started`."""
     for line in head.split(b"\n")[:20]:
         try:
-            value = obj(loads(line))
+            value = obj(peek.value(line))
         except InvalidInput:
             continue
         return value.get("type") == "thread.started" and "thread_id" in value

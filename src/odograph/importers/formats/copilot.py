@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
 from ...shape import added, arguments, content_text, dicts, integer, nanoseconds, number, obj, text, without
 from ...types import Action, LLMCall, Note, Start
+from .. import peek
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
@@ -36,7 +37,7 @@ _COMPACTED = (
 def recognise(path: Path, head: bytes) -> bool:
     """A first event `session.start` or `session.resume` with data, or one of its kinds of events with an id and a parent."""
     try:
-        first = obj(loads(head.split(b"\n", 1)[0]))
+        first = obj(peek.value(head.split(b"\n", 1)[0]))
     except InvalidInput:
         return False
     kind = first.get("type")

@@ -20,7 +20,7 @@ from ...errors import InvalidInput
 from ...shape import arguments, dicts, integer, items, obj, text, without
 from ...spans.chat import message as shaped
 from ...types import Action, Start
-from .. import blocks
+from .. import blocks, peek
 from ..databases import has_tables, rows
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
@@ -34,7 +34,7 @@ def recognise(path: Path, head: bytes) -> bool:
     if head.startswith(b"SQLite format 3\x00"):
         return has_tables(path, ("cursorDiskKV",)) or is_store(path)
     try:
-        first = obj(loads(head.lstrip().split(b"\n", 1)[0]))
+        first = obj(peek.value(head.lstrip().split(b"\n", 1)[0]))
     except InvalidInput:
         return False
     inside = obj(first.get("message"))

@@ -15,7 +15,7 @@ from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import added, integer, obj, text, without
 from ...types import Note, Start
-from .. import blocks
+from .. import blocks, peek
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
@@ -25,7 +25,7 @@ NAME = "droid"
 def recognise(path: Path, head: bytes) -> bool:
     """A first line of type `session_start` with an id and a folder."""
     try:
-        first = obj(loads(head.split(b"\n", 1)[0]))
+        first = obj(peek.value(head.split(b"\n", 1)[0]))
     except InvalidInput:
         return False
     return first.get("type") == "session_start" and "id" in first

@@ -19,6 +19,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, items, obj, text
 from ...types import Action, Note, Start
+from .. import peek
 from ..session import Lines, NotBegun, Session
 from ..transcript import Transcript
 from .kimi_wire import Wire, is_wire
@@ -36,7 +37,7 @@ def recognise(path: Path, head: bytes) -> bool:
     for line in head.split(b"\n")[:50]:
         if line.strip():
             try:
-                value = loads(line)
+                value = peek.value(line)
             except InvalidInput:
                 break
             if not roles and is_wire(value):

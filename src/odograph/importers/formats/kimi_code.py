@@ -21,6 +21,7 @@ from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import added, arguments, content_text, dicts, integer, items, number, obj, text, without
 from ...types import Action, Fork, Note, Start
+from .. import peek
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 
@@ -49,7 +50,7 @@ def recognise(path: Path, head: bytes) -> bool:
 def is_wire(head: bytes) -> bool:
     """Whether a file is a wire of Kimi Code, and not of Kimi CLI, by its first bytes."""
     try:
-        first = obj(loads(head.lstrip().split(b"\n", 1)[0]))
+        first = obj(peek.value(head.lstrip().split(b"\n", 1)[0]))
     except InvalidInput:
         return False
     return first.get("type") == "metadata" and {"protocol_version", "created_at"} <= first.keys()

@@ -15,7 +15,7 @@ from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import content_text, dicts, obj, parsed, text, without
 from ...types import End, Start
-from .. import turns
+from .. import peek, turns
 from ..session import Lines, Session, sessions_of_rows
 from ..transcript import Transcript
 
@@ -32,7 +32,7 @@ def recognise(path: Path, head: bytes) -> bool:
     if not start.startswith((b"{", b"[")) or b'"messages"' not in start or b'"role"' not in start:
         return False
     try:
-        lines = [v for line in start.split(b"\n")[:50] if line.strip() for v in [loads(line)]] if b"\n{" in start else []
+        lines = [v for line in start.split(b"\n")[:50] if line.strip() for v in [peek.value(line)]] if b"\n{" in start else []
     except InvalidInput:
         lines = []
     odd = [v for v in lines if isinstance(v, dict) and v.get("messages") == []]
@@ -40,11 +40,11 @@ def recognise(path: Path, head: bytes) -> bool:
         rest = next((v for v in lines if v not in odd), None)
         return _is_chat(rest)
     try:
-        first = loads(start.split(b"\n", 1)[0])
+        first = peek.value(start.split(b"\n", 1)[0])
     except InvalidInput:
         if len(head) < 65536:
             try:
-                first = loads(head)
+                first = peek.value(head)
             except InvalidInput:
                 return False
         else:  # one long line, or an indented file

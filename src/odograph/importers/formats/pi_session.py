@@ -19,6 +19,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, number, obj, text, without
 from ...types import Fork, Note, Start
+from .. import peek
 from ..databases import has_tables, rows
 from ..packed import unpacked_value
 from ..session import Lines, NotBegun, Session, parse_time
@@ -35,7 +36,7 @@ def recognise(path: Path, head: bytes) -> bool:
     if head.startswith(b"SQLite format 3\x00"):
         return has_tables(path, _TABLES)
     try:
-        first = obj(loads(head.split(b"\n", 1)[0]))
+        first = obj(peek.value(head.split(b"\n", 1)[0]))
     except InvalidInput:
         return False
     return first.get("type") == "session" and "id" in first and "cwd" in first

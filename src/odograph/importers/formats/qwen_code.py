@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
+from .. import peek
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 from .gemini_cli import succeeded
 
@@ -28,7 +29,7 @@ def recognise(path: Path, head: bytes) -> bool:
     """A line with `uuid`, `sessionId` and what Claude Code's have not (`parts`, the role `model`) within the first 50."""
     for line in head.split(b"\n")[:50]:
         try:
-            value = loads(line)
+            value = peek.value(line)
         except InvalidInput:
             continue
         if not isinstance(value, dict):

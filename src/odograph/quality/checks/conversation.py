@@ -277,10 +277,14 @@ def missing_field(look: Look) -> Found:
 def _prompted(call: Call) -> bool:
     """Whether it is known what a model was asked."""
     names = {"prompt", "previous_response_id", *dialects.resent(call.dialect).lists} - {"messages"}
-    if call.prompt_token_ids or (isinstance(call.request, dict) and any(call.request.get(name) for name in names)):
+    sent = call.sending
+    if call.prompt_ids or (isinstance(sent, dict) and any(sent.get(name) for name in names)):
         return True
-    asked = [m for m in call.messages if m.get("role") not in ("system", "developer")]
-    return any(as_text(m.get("content")).strip() or m.get("tool_calls") for m in asked)
+    return any(
+        as_text(m.get("content")).strip() or m.get("tool_calls")
+        for m in call.each_message()
+        if m.get("role") not in ("system", "developer")
+    )
 
 
 @check("usage_mismatch", "warning", "usage that differs from the recorded token counts", ("rl",))
@@ -291,6 +295,6 @@ def usage_mismatch(look: Look) -> Found:
             count = sum(len(i) for i in ids if i is not None)
             if count != call.completion_tokens:
                 yield f"{path}.usage", f"{call.completion_tokens} completion tokens are stated, {count} ids recorded"
-        prompt = call.prompt_token_ids
+        prompt = call.prompt_ids
         if prompt is not None and call.prompt_tokens is not None and len(prompt) != call.prompt_tokens:
             yield f"{path}.usage", f"{call.prompt_tokens} prompt tokens are stated, {len(prompt)} ids recorded"

@@ -11,7 +11,7 @@ from ...codec import is_tagged
 from ...dialects import Choice
 from ...lineage.bodies import pieces_of
 from ...lineage.sampling import not_computable, temperature, truncation
-from ...packing import shared_prefix
+from ...prefix import Prefix, shared_prefix
 from ...types import Edit
 from ..define import Found, check
 from ..look import Look
@@ -38,10 +38,10 @@ def token_length(look: Look) -> Found:
 def token_value(look: Look) -> Found:
     known = look.tokenizer.size if look.tokenizer is not None else None
     size = 1 << 31 if known is None else known  # no row holds a larger id
-    good: list[Any] = []  # the prompt before, of which nothing was wrong: a history that is sent again is looked at once
+    good: list[Any] | Prefix = []  # the prompt before, of which nothing was wrong: a history that is sent again is looked at once
     for path, call, choice, ids, logprobs in _with_ids(look):
-        prompt = call.prompt_token_ids if choice == 0 else None
-        same = shared_prefix(good, prompt) if prompt and call.has_prompt_ids_beside else 0
+        prompt = call.prompt_ids if choice == 0 else None
+        same = shared_prefix(good, prompt) if prompt else 0
         for what, at, found in ((f"choice {choice}", 0, ids), ("the prompt", same, prompt[same:] if prompt else None)):
             if not found or (set(map(type, found)) == {int} and min(found) >= 0 and max(found) < size):
                 good = prompt if prompt else good
@@ -145,7 +145,7 @@ def decode_mismatch(look: Look) -> Found:
 def mask_scope(look: Look) -> Found:
     counts: list[int] = []
     for path, call, choice, ids, _ in _with_ids(look):
-        prompt = call.prompt_token_ids
+        prompt = call.prompt_ids
         if ids is not None:
             counts.append(len(ids))
         if ids and prompt and ids[: len(prompt)] == prompt and len(prompt) > 1:

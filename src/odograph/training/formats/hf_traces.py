@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ...calls import Call
+from ...calls import Call, rests
 from ...clock import iso_time
 from ...codec import content_hash, encode
 from ...dialects import Choice
@@ -73,7 +73,7 @@ class _Session:
         self.lines: list[_Message] = []
         self._left_out = left_out
         #: Of each agent: the last prompt as it was sent, and what its answer says.
-        self._sent: dict[str | None, tuple[list[Any], str]] = {}
+        self._sent: dict[str | None, tuple[Call, str]] = {}
         #: What each agent's messages say, to know one that comes again where a prompt does not go on from the last.
         self._seen: dict[str | None, set[str]] = {}
         #: Results that no prompt has shown yet.
@@ -82,10 +82,11 @@ class _Session:
     def call(self, call: Call, own: str | None) -> None:
         """What is new in a prompt, and the answer."""
         agent = call.agent or own
-        before, answer = self._sent.get(agent, ([], ""))
+        before, answer = self._sent.get(agent, (None, ""))
         seen = self._seen.setdefault(agent, set())
-        goes_on = call.messages[: len(before)] == before
-        for message in call.messages[len(before) :] if goes_on else call.messages:
+        gone, new = rests(before, call) if before is not None else ([], call.messages)
+        goes_on = new[: len(gone)] == gone
+        for message in new[len(gone) :] if goes_on else new:
             made = self._message(message)
             says = _says(made)
             if says == answer or (not goes_on and says in seen):
@@ -96,13 +97,13 @@ class _Session:
         why = unsaid(call.choices[0])
         if why is not None and not call.reasoning:
             self._left_out(why)
-            self._sent[agent] = (call.messages, "")
+            self._sent[agent] = (call, "")
             return
         made = self._answer(call.choices[0])
         when = call.source_time if call.source_time is not None else call.time
         says = _says(made)
         self._add({**made, "timestamp": when // 1_000_000, **({"model": call.model} if call.model else {})}, seen, says)
-        self._sent[agent] = (call.messages, says)
+        self._sent[agent] = (call, says)
 
     def action(self, action: Action) -> None:
         """A result: of a tool call it waits for the prompt that shows it, which has it as the model saw it."""

@@ -8,7 +8,6 @@ prompt has weight 0. The format has no place for reasoning.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from ...codec import loads
 from ...dialects import Choice
 from ...dialects.content import as_json, chat_part, chat_shaped, is_media, is_part, words_of
 from ...errors import InvalidInput
+from ...prefix import Prefix, shared_prefix
 from ...trajectory import Trajectory
 from ..views import NO_TEXT, policy_calls, told, unsaid
 from . import LeftOut
@@ -27,6 +27,7 @@ NAME = "openai"
 FILES = ("jsonl",)
 
 _Message = dict[str, Any]
+_Items = list[Any] | Prefix
 _SYSTEM = ("system", "instructions")  # where dialects other than chat have their system prompt
 _FUNCTION = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _EMPTY = "an answer without text or tool call"
@@ -68,7 +69,7 @@ class _Conversation:
     def _answered(self, call: Call) -> None:
         self._head, self._sent = _parts(call)
         self._dialect = call.dialect
-        self._id = call.response.get("id") if isinstance(call.response, dict) else None
+        self._id = call.answered.response.get("id") if isinstance(call.answered.response, dict) else None
         self._choices: list[Choice] = call.choices
         self.spoken |= {
             audio["id"]: c.text
@@ -114,24 +115,22 @@ class _Conversation:
         words = self.spoken.get(str(audio.get("id"))) if isinstance(audio, dict) else None
         return message if words is None else {**message, "content": words}
 
-    def _go_on(self, call: Call, choice: int, new: list[Any], length: int) -> None:
+    def _go_on(self, call: Call, choice: int, new: _Items, length: int) -> None:
         """The answer that was taken, then what is new after the `length` messages that repeat it, then the next answer."""
         if choice:
             self._choose(choice)
         self.dropped += [_NOT_TAKEN] * (len(self._choices) - 1)
-        self.messages += _shaped(dialects.get(call.dialect).messages(_request(call, new)), self.dropped)[length:]
+        self.messages += _shaped(dialects.get(call.dialect).messages(_request(call, new[:])), self.dropped)[length:]
         self._answered(call)
 
-    def _begins(self, sent: list[Any], call: Call) -> bool:
+    def _begins(self, sent: _Items, call: Call) -> bool:
         """Whether a prompt begins with the last one; parts that say the same may differ in what the format does not hold."""
         before = self._sent
         if len(sent) < len(before):
             return False
-        if sent[: len(before)] == before:
-            return True
         shape = dialects.get(call.dialect).messages
-        for position, same in enumerate(map(operator.is_, before, sent)):
-            if same or before[position] == sent[position]:
+        for position in range(shared_prefix(before, sent), len(before)):
+            if before[position] == sent[position]:
                 continue
             was, now = (_shaped(shape(_request(call, [items[position]]))) for items in (before, sent))
             if was != now:
@@ -165,21 +164,23 @@ class _Conversation:
         yield {"messages": messages, **({"tools": tools} if tools else {})}
 
 
-def _parts(call: Call) -> tuple[Any, list[Any]]:
+def _parts(call: Call) -> tuple[Any, _Items]:
     """What a request says before its messages, and the messages as they were sent."""
-    request = call.request if isinstance(call.request, dict) else {}
-    name = _list_name(call)
-    sent = request.get(name)
-    return [request.get(n) for n in _SYSTEM], sent if isinstance(sent, list) else [sent] if sent else []
+    found = call.sending
+    request = found if isinstance(found, dict) else {}
+    sent = request.get(_list_name(call))
+    return [request.get(n) for n in _SYSTEM], sent if isinstance(sent, list | Prefix) else [sent] if sent else []
 
 
 def _continues(call: Call) -> Any:
     """The id of the response that a request continues without saying it again (the Responses API), or None."""
-    return call.request.get("previous_response_id") if isinstance(call.request, dict) else None
+    request = call.sending
+    return request.get("previous_response_id") if isinstance(request, dict) else None
 
 
 def _list_name(call: Call) -> str:
-    request = call.request if isinstance(call.request, dict) else {}
+    found = call.sending
+    request = found if isinstance(found, dict) else {}
     lists = dialects.resent(call.dialect).lists
     return next((name for name in lists if name in request), lists[0])
 
