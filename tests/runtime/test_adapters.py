@@ -226,7 +226,7 @@ def test_code_that_was_killed_goes_on(tmp_path: Path) -> None:
                 return ""
 
             cut = Runners.fork(before, 2, agent=other, store=store)
-            with pytest.raises(RunError, match="does not do what it did before: call 0"):
+            with pytest.raises(RunError, match="no longer makes the recorded calls: call 0"):
                 asyncio.run(Runners.step(cut))
 
 

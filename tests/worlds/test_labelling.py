@@ -466,7 +466,7 @@ def test_wrong_settings_are_told(tmp_path: Path) -> None:
         ({"reducer": "best"}, "reducer is one of"),
         ({"order": "x"}, "order is one of"),
         ({"repeats": 0}, "repeats is a whole number"),
-        ({"params": "temperature=0"}, "params are a dict"),
+        ({"params": "temperature=0"}, "params is a dict"),
         ({"max_output_tokens": 0}, "max_output_tokens is a whole number"),
     ):
         with pytest.raises(InvalidInput, match=said):

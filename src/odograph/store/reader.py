@@ -253,7 +253,7 @@ class Reader:
         for file in catalog.files():
             until = look.since.get(file.name)
             with suppress(FileNotFoundError):  # sealed meanwhile
-                for offset, line in complete_lines(file.path, 0):
+                for offset, line in complete_lines(file.path, 0) if until != 0 else ():
                     if until is not None and offset >= until:  # what follows was read a moment ago, to be catalogued
                         break
                     look(file, offset, line)
