@@ -18,7 +18,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import layout
+from odograph.store import layout, sealing
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -302,6 +302,29 @@ def test_a_database_is_kept_while_the_same_files_count(store: odograph.Store) ->
         store.sql("select * from read_csv('/etc/passwd')").list()
     store.compact(grace=0)
     assert store.sql(question).list()[0]["t"] == before[0]["t"] + 1
+
+
+def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that some files lack is null there, whichever file comes first; the same database answers again."""
+    question = "select count(*) as n, count(author) as a from facts where kind='reward'"
+
+    class Earlier(sealing.Writer):
+        def __init__(self, root: Path, path: str, table: Any, *rest: Any) -> None:
+            super().__init__(root, path, table.only([n for n in table.names if n != "author"]), *rest)
+
+        def write(self, rows: Any) -> None:
+            super().write(rows.drop_columns(["author"]) if "author" in getattr(rows, "column_names", ()) else rows)
+
+    for writer in (sealing.Writer, Earlier, sealing.Writer):
+        with store.record(task="t") as run:
+            run.reward(1.0, author="me")
+        with monkeypatch.context() as then:
+            then.setattr(sealing, "Writer", writer)
+            store.seal()
+    for _ in range(2):
+        assert store.sql(question).list() == [{"n": 3, "a": 2}]
+    store.compact(grace=0)
+    assert store.sql(question).list() == [{"n": 3, "a": 2}]
 
 
 def test_facts_of_a_kind_stand_together(store: odograph.Store) -> None:

@@ -242,7 +242,7 @@ def _connected(reader: Reader, wanted: list[str], tables: set[str]) -> Any:
     if known == made_of and lasting:
         return database.cursor()
     database = _database()
-    _views(reader, database, wanted, parted, local, alive)
+    _views(reader, database, wanted, parted, local, alive, lasting)
     root = reader.lake.root
     paths = [] if reader.lake.shared is not None else [str(root / path) for whole, _ in parted.values() for path in whole]
     _lock(database, paths)
@@ -321,11 +321,12 @@ def _views(
     sealed: dict[str, tuple[list[str], Any]],
     local: dict[str, Any],
     alive: list[str],
+    lasting: bool,
 ) -> None:
     """Makes the views. What is registered belongs to its connection: views of a database that is kept name none of it."""
     for name in {_MADE[view][0].name for view in wanted}:
         whole, rest = sealed[name]
-        parts = [f"select * from {_sealed(reader, connection, TABLES[name], whole)}"] if whole else []
+        parts = [f"select * from {_sealed(reader, connection, TABLES[name], whole, lasting)}"] if whole else []
         if rest is not None:
             connection.register(f"odograph_damaged_{name}", rest)
             parts.append(f"select * from odograph_damaged_{name}")
@@ -345,11 +346,23 @@ def _views(
                 connection.execute(f"create view {view} as {made.format(rows=rows, alive=_list(alive))}")
 
 
-def _sealed(reader: Reader, connection: Any, table: Table, paths: list[str]) -> str:
-    """What DuckDB reads the sealed files of a table from."""
+#: How many sets of columns files have: those of earlier versions have fewer.
+_SHAPES = """
+select count(distinct columns) from (
+  select list((name, type, repetition_type, logical_type) order by name) as columns
+  from parquet_schema({files}) group by file_name
+)
+"""
+
+
+def _sealed(reader: Reader, connection: Any, table: Table, paths: list[str], lasting: bool) -> str:
+    """What DuckDB reads the sealed files of a table from. `lasting`: for many queries. Each of them would join the columns of the
+    files by their names, which takes 1 to 2 ms for 13 files; that all have the same columns is seen once, in 9 ms."""
     found = reader.lake.commits.dataset(table, paths)
     if found is None:
-        return f"read_parquet({_list(str(reader.lake.root / path) for path in paths)}, union_by_name=true)"
+        files = _list(str(reader.lake.root / path) for path in paths)
+        alike = lasting and connection.execute(_SHAPES.format(files=files)).fetchone() == (1,)
+        return f"read_parquet({files}, union_by_name={'false' if alike else 'true'})"
     connection.register(f"odograph_sealed_{table.name}", found)
     return f"odograph_sealed_{table.name}"
 
