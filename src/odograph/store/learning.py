@@ -8,7 +8,6 @@ from pathlib import Path
 from .indexing import Batch, Sealed
 from .lake import Lake
 from .lines import open_file, read_ranges
-from .mending import summaries
 from .putting import Put
 from .rows import Key, drop_indices, make_indices, packed, unpacked
 
@@ -18,6 +17,8 @@ def learn(db: sqlite3.Connection, lake: Lake, journal: Path, names: set[str], si
     that came later are folded into it again. The caller holds a transaction, which it undoes where this raises Gone."""
     if not lake.exists:
         return
+    from .mending import summaries  # it imports what seals, and most processes learn nothing
+
     last, sealed, files = lake.look(since)
     known = {name for (name,) in db.execute("select name from files")}
     for name, stop in sealed.items():
