@@ -53,7 +53,7 @@ class Thread:
     after. `base`: the call and its choice that it branches off from, where that choice is in no other thread."""
 
     def __init__(self, first: Node, base: tuple[Node, int] | None = None) -> None:
-        self.nodes = [first]
+        self.nodes: list[Node] = [first]
         self.base = base
         self.last: View = View()
         self.last_edits: list[str] = []

@@ -55,7 +55,7 @@ class View:
         self.segments: list[Segment] | Prefix = []
         self.ids: Ids = []
         #: Whether no neighbours are of one origin.
-        self.joined = True
+        self.joined: bool = True
         for segment in segments:
             self.add(segment)
 

@@ -24,15 +24,15 @@ class Pending:
 
     def __init__(self, scope: Scope, call: str, asked: int, tool: dialects.ToolCall) -> None:
         #: The step that asked for it, the call, and when the call was answered.
-        self.scope = scope
-        self.call = call
-        self.asked = asked
-        self.name = tool.name or "unnamed"
-        self.arguments = tool.arguments
-        self.tool_call_id = tool.id
+        self.scope: Scope = scope
+        self.call: str = call
+        self.asked: int = asked
+        self.name: str = tool.name or "unnamed"
+        self.arguments: Any = tool.arguments
+        self.tool_call_id: str | None = tool.id
         #: The id that its action will have, and whether records inside of it were written.
-        self.id = new_id()
-        self.parent = False
+        self.id: str = new_id()
+        self.parent: bool = False
 
     def write(self, result: Any = None, *, failed: bool = False, until: int | None = None) -> None:
         given = arguments_of(self.arguments)

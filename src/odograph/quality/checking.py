@@ -72,10 +72,10 @@ class Checker:
         there = known(checks)
         wanted, self.skip = _wanted(profile, ignore, there)
         #: How many checks there are, whatever the profile.
-        self.known = len(there)
+        self.known: int = len(there)
         self._profile = profile
         self._checks = [c for c in wanted if c.run is not None]
-        self.across = {c.code for c in wanted} & {GROUP.code, CONTAMINATION.code}
+        self.across: set[str] = {c.code for c in wanted} & {GROUP.code, CONTAMINATION.code}
         self._tokenizer = adapted(tokenizer)
 
     def one(self, what: Trajectory | dict[str, Any], *, compared: bool = True) -> tuple[list[Finding], Facts | None]:

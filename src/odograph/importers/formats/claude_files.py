@@ -44,7 +44,7 @@ class File:
         self.path = path
         lines = Lines(path)
         self.problems: Counter[str] = Counter()
-        self.events = self._merged(lines)
+        self.events: list[dict[str, Any]] = self._merged(lines)
         self.problems.update(lines.problems)
         if lines.glued:
             self.problems["lines that held several objects"] += lines.glued

@@ -67,10 +67,10 @@ class Chain:
     def __init__(self, key: str | None, agent: str | None) -> None:
         self.key = key
         #: What its records are known by beside their own ids: some servers give the same ids to several conversations.
-        self.whose = () if key is None else (key,)
+        self.whose: tuple[str, ...] = () if key is None else (key,)
         self.agent = agent
         self.actions: dict[str, Action] = {}
-        self.history = History()
+        self.history: History = History()
         #: What was said since the last reply or attachment, by uuid: attachments are sent before it.
         self.said: list[str] = []
         self.observed: list[Any] = []

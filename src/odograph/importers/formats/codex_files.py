@@ -39,10 +39,10 @@ class Rollout:
         lines = Lines(path)
         values = [v for _, v in lines if isinstance(v, dict)]
         self.first: dict[str, Any] = values[0] if values else {}
-        self.rows = [_row(v) for v in values]
-        self.problems = lines.problems
-        self.glued = lines.glued
-        self.meta = next((r.payload for r in self.rows if r.kind == "session_meta"), {})
+        self.rows: list[Row] = [_row(v) for v in values]
+        self.problems: list[str] = lines.problems
+        self.glued: int = lines.glued
+        self.meta: dict[str, Any] = next((r.payload for r in self.rows if r.kind == "session_meta"), {})
 
     @property
     def identity(self) -> tuple[tuple[Any, ...], int | None]:

@@ -33,7 +33,7 @@ class Agents:
     def __init__(self, session: Session, transcript: Transcript, events: list[dict[str, Any]]) -> None:
         self.session = session
         self.transcript = transcript
-        self.spans = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
+        self.spans: dict[str, dict[str, Any]] = {str(e.get("id")): e for e in events if e.get("event") == "span_begin"}
         self.steps: Counter[str] = Counter()
         self.actions: dict[str, Action] = {}
         self.done: dict[str, dict[str, Any]] = {}

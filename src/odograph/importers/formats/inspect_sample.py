@@ -13,15 +13,15 @@ class Sample:
     """One sample, with what it refers to put back in place."""
 
     def __init__(self, sample: dict[str, Any]) -> None:
-        self.attachments = {
+        self.attachments: dict[str, Any] = {
             **{f"tc://{name}": text for name, text in obj(obj(sample.get("transcript")).get("content")).items()},  # in 2024
             **{f"attachment://{name}": text for name, text in obj(sample.get("attachments")).items()},
         }
         data = obj(sample.get("events_data"))
         pool = items(sample.get("message_pool")) or items(data.get("messages"))
-        self.pool = Pool(pool, self.whole)
-        self.chat = Pool(pool, lambda message: chat_message(obj(self.whole(message))))
-        self.calls = Pool(items(sample.get("call_pool")) or items(data.get("calls")), self.whole)
+        self.pool: Pool = Pool(pool, self.whole)
+        self.chat: Pool = Pool(pool, lambda message: chat_message(obj(self.whole(message))))
+        self.calls: Pool = Pool(items(sample.get("call_pool")) or items(data.get("calls")), self.whole)
 
     def whole(self, value: Any, depth: int = 0) -> Any:
         if isinstance(value, str):
