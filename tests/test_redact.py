@@ -350,6 +350,11 @@ def test_ids_in_a_response_do_not_spell_a_secret(where: str, tmp_path: Path) -> 
     assert (kept.get("token_ids"), kept.get("logprobs")) == ((ids_of("ok"), spelled) if where == "prompt" else (None, None))
 
 
+def marked(text: str) -> str:
+    """A redacting function of a user whose work can be counted."""
+    return f"<{text}>"
+
+
 def gone(text: str) -> str:
     return text.replace("chat", "gone")
 
@@ -372,6 +377,15 @@ def test_words_beside_token_ids_and_a_dialect_are_redacted(tmp_path: Path) -> No
         run.llm_call(messages=[], response="x", token_ids=[1], dialect="openai.chat")
     (call,) = store.trajectory(run.id).llm_calls
     assert (call.record.dialect, call.choices[0].token_ids) == ("openai.chat", [1])
+
+
+def test_a_function_of_the_user_sees_each_text_once(tmp_path: Path) -> None:
+    """What it makes of a text is no text for it to look at again, also where a whole trajectory is added, and added again."""
+    made = odograph.Trajectory.from_dict({"task": "asked", "steps": [{"actions": [{"name": "act", "result": "done"}]}]})
+    with odograph.open(tmp_path, redact=marked) as store:
+        for _ in range(2):
+            t = store.trajectory(store.add(made))
+            assert (t.task, t.actions[0].result, len(t.records)) == ("<asked>", "<done>", len(made.records))
 
 
 def test_without_redact_it_is_kept(tmp_path: Path) -> None:
