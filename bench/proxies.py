@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -211,15 +211,19 @@ def _spent(pid: int) -> float:
 
 
 async def _measured(urls: dict[str, tuple[str, int]], quick: bool) -> dict[str, dict[str, float]]:
-    rounds = (
-        7 if quick else 9
-    )  # many short ones, in turns: what else the machine does meets all alike, and the median leaves it out
+    # many short rounds, in turns: what else the machine does meets all alike, and the median leaves it out
+    rounds = 7 if quick else 9
     scale = 1 if quick else 4
     headers = {"authorization": f"Bearer {_KEY}"}
     kinds = ("first", "spaced", "rate", "streams", "pause", "call_cpu", "stream_cpu")
     samples: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name in urls}
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as client:
-        loads = {name: Load(client, url, name != "LiteLLM") for name, (url, _) in urls.items()}
+    async with AsyncExitStack() as stack:
+        loads: dict[str, Load] = {}
+        for name, (url, _) in urls.items():
+            idle = 2 if name == "LiteLLM" else 60  # seconds: LiteLLM's server resets a connection after 5
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=idle)
+            client = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, headers=headers))
+            loads[name] = Load(client, url, name != "LiteLLM")
         for load in loads.values():
             await load.together(64, True)
         for number in range(rounds):
