@@ -253,6 +253,7 @@ def test_the_arguments_of_a_program(tmp_path: Path) -> None:
         with store.record() as run:
             run.action("shell", {"command": argv}, [text, json.dumps(text)])
         (action,) = store.trajectory(run.id).actions
+    assert action.extra["redacted"] == {"named_secret": 3}
     given = action.arguments["command"]
     assert given == ["login", "--db-password", "[redacted:named_secret]", *argv[3:]]
     assert all("hunter2Zx81jQmV0-user" in told and '0"' not in told and "0\\" not in told for told in action.result)
@@ -535,9 +536,9 @@ def moody(text: str) -> Any:
 
 def test_patterns_and_functions(tmp_path: Path) -> None:
     """`redact=` takes patterns beside the built-in rules, or a function of a text; what is neither is refused in a sentence."""
-    with odograph.open(tmp_path / "p", redact=[r"Project [A-Z]\w+"]) as store:
+    with odograph.open(tmp_path / "p", redact=[r"Project [A-Z]\w+", "x?"]) as store:  # a match of nothing
         with store.record(task=f"Project Manhattan with {SECRETS['jwt']}") as run:
-            run.note("x")
+            run.note("y")
         found = store.trajectory(run.id)
         assert found.task == "[redacted:pattern] with [redacted:jwt]"
         assert found.start is not None and found.start.extra["redacted"] == {"pattern": 1, "jwt": 1}  # each is counted once

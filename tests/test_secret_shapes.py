@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import re
+import re._constants as sre  # type: ignore[import-not-found]
+import re._parser as parser  # type: ignore[import-not-found]
 import string
 import time
 import uuid
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from odograph.redact import Redactor
+from odograph.secret_shapes import RULES
 from odograph.secrets import may_hold, secrets_in
 
 _R = random.Random(11)
@@ -177,6 +182,9 @@ FAKES = [
     ),
     *((text.format(key), key) for key in ("S3cr3t" + "Passw0rd", "Xk92mQ" + "pz!7vLw") for text in ("password: {}", "DB_PASSWORD={}", "mysql --password {}", "postgres://app:{}@db.local/x")),
     *((f"https://discord.com/api/webhooks/{made(18, string.digits)}/{key}", key) for key in (made(68),)),
+    *((f'{{"auths": {{"x.io": {{{quote}auth{quote}: {quote}{key}{quote}}}}}}}', key) for key in (base64.b64encode(b"ann:" + made(20).encode()).decode(),) for quote in ('"', '\\"')),
+    *((f"https://api.telegram.org/bot1234{digits}:{key}/x", key[2:]) for digits, key in ((made(6, string.digits), "AA" + made(33)),)),
+    *((f"token {key}", key) for key in (base64.b64encode(("eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIx" + made(20) + "." + made(43)).encode()).decode(),)),
     *((f"https://hooks.slack.com/services/T{made(8)}/B{made(8)}/{key}", key) for key in (made(24),)),
 ]  # fmt: skip
 
@@ -192,8 +200,8 @@ INNOCENTS = [
     *("AKIAIOSF" + "ODNN7EXAMPLE", "OPENAI_API_KEY=sk-" + "1234567890abcdef" * 2, "OPENAI_API_KEY=your-api-key-here", "sk-" + "x" * 40),
     *("postgresql://postgres:postgres@localhost/test", "postgres://user:password@localhost:5432/db", "https://example.com:8080/path@v1", "postgres://svc4app:svc4app@db.local/x"),
     *("password: str = Field(...)", "login(username='admin', password='password123')", "token: Optional[str] = None", "max_tokens: 4096"),
-    *("Authorization: Bearer [REDACTED]", "Authorization: Bearer {{ token }}", "Authorization: Basic authentication is", "the basic idea of it"),
-    *("csrf_token = generate_csrf_token(request)", "export GITHUB_TOKEN=$(gh auth token)", "--token your-token-goes-here-2024", "?code=hello-world"),
+    *("Authorization: Bearer [REDACTED]", "Authorization: Bearer {{ token }}", "Authorization: Basic authentication is", "the basic idea of it", "Bearer authentication-is-required"),
+    *("csrf_token = generate_csrf_token(request)", "export GITHUB_TOKEN=$(gh auth token)", "--token your-token-goes-here-2024", "?code=hello-world", "?key=your-key-goes-here-2024x9", f"?token={made(16, string.ascii_letters)}"),
     *('{"name": "x-api-key", "value": "header"}' for _ in range(1)),
     *(f"{name}{made(32, _HEX)}" for name in ("CACHE_KEY=", "cache-key-", "GPG_KEY=", "task-", "self_hf_", "objects/1/", "key_", "KEY", "cio", "app-", "as-")),
     *(f"{name}{uuid.UUID(int=_R.getrandbits(128), version=4)}" for name in ("api-", "task-", "IDEMPOTENCY_KEY=")),
@@ -212,6 +220,76 @@ def test_all_of_the_fakes_and_nothing_else_is_found() -> None:
     """Each of the fakes is redacted, whole; of the innocents, nothing is."""
     assert [text for text, key in FAKES if key in Redactor(True).text(text, Counter()) or not may_hold(text)] == []
     assert [text for text in INNOCENTS if secrets_in(text)] == []
+
+
+def of_shape(parsed: Any, chance: random.Random) -> str:
+    """A text that a parsed pattern describes, but for what the pattern asks to stand around it."""
+    out = ""
+    for op, given in parsed:
+        if op is sre.LITERAL:
+            out += chr(given)
+        elif op in (sre.IN, sre.NOT_LITERAL, sre.ANY):
+            of = given if op is sre.IN else [(sre.NEGATE, None), (sre.LITERAL, given or 10)]
+            allowed = re.findall(f"[{''.join(SPELLED[kind](value) for kind, value in of)}]", string.printable[:95])
+            out += chance.choice([c for c in allowed if c.isalnum()] or allowed)
+        elif op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+            low, high, below = given
+            out += "".join(of_shape(below, chance) for _ in range(chance.randint(low, min(high, max(low, 40)))))
+        elif op is sre.SUBPATTERN:
+            out += of_shape(given[-1], chance)
+        elif op is sre.BRANCH:
+            out += of_shape(chance.choice(given[1]), chance)
+        else:
+            assert op in (sre.ASSERT, sre.ASSERT_NOT), op
+    return out
+
+
+SPELLED = {
+    sre.NEGATE: lambda _: "^",
+    sre.LITERAL: lambda code: re.escape(chr(code)),
+    sre.RANGE: lambda ends: f"{chr(ends[0])}-{chr(ends[1])}",
+    sre.CATEGORY: lambda kind: {
+        sre.CATEGORY_SPACE: r"\s",
+        sre.CATEGORY_NOT_SPACE: r"\S",
+        sre.CATEGORY_WORD: r"\w",
+        sre.CATEGORY_DIGIT: r"\d",
+    }[kind],
+}
+
+
+def test_each_rule_finds_what_its_pattern_describes() -> None:
+    """No quick look before the rules passes over one of them. What a pattern needs before it stands among the fakes."""
+    chance = random.Random(5)
+
+    def found(pattern: re.Pattern[str]) -> bool:
+        parsed = parser.parse(pattern.pattern, pattern.flags)
+        texts = (f"x {of_shape(parsed, chance)} " for _ in range(20))
+        return any(pattern.search(text) and secrets_in(text) and may_hold(text) for text in texts)
+
+    assert [r for r in RULES if not any(r.pattern.search(text) for text, _ in FAKES) and not found(r.pattern)] == []
+
+
+#: What keys begin with, and names of code, of packages and of products, too.
+_ORDINARY = [
+    "xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "tvly-", "fw_", "xapp-", "ico-", "LTAI", "SK", "ABIA",
+    "ACCA", "xoxc-", "xoxd-", "xoxe.xoxp-", "oy2", "NRII-", "NRJS-", "NRBR-", "NRAA-", "AQVN", "ATBB", "tskey-auth-",
+    "tskey-api-", "tskey-client-", "rnd_", "esecret_", "pa-", "AKID", "vcp_", "vca_", "vci_", "vcr_", "vck_", "sess-", "s.",
+    "secret_", "secret-", "ak-", "as-", "cio", "bu_", "nk-", "app-", "dataset-",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("begins", _ORDINARY)
+def test_a_name_of_words_is_no_key(begins: str) -> None:
+    """A name that begins as a key does and goes on with words stays, whatever its length."""
+    words = "WindowSettingsManagerOfTheLastDecadeWithNothingElse" * 2
+    assert not any(
+        secrets_in(f"see {begins}{case[:size]} ") for case in (words, words.lower(), words.upper()) for size in range(1, 80)
+    )
+
+
+def test_a_key_of_clickup_has_a_user_of_six_to_nine_digits() -> None:
+    key = made(32, string.ascii_uppercase + string.digits)
+    assert [n for n in range(3, 13) if secrets_in(f"pk_{made(n, string.digits)}_{key}")] == [6, 7, 8, 9]
 
 
 def test_secrets_come_in_order_and_apart_and_as_what_they_are_for_certain() -> None:

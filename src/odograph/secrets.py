@@ -135,7 +135,7 @@ def _is_example(value: str) -> bool:
 def _is_basic(match: re.Match[str]) -> bool:
     """Whether the text is base64 of `user:password`."""
     try:
-        said = base64.b64decode(match[1], validate=True).decode()
+        said = base64.b64decode(match[1]).decode()
     except ValueError:
         return False
     return ":" in said and said.isprintable()
