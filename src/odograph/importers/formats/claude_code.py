@@ -24,9 +24,10 @@ from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from .. import peek
 from ..session import NotBegun, Session, observed_where, parse_time
+from ..views import MOST, Otherwise
 from .claude_asked import attached, command, prompt, typed
 from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, put_in_place, session_of
-from .claude_talk import MOST, Chain, History, is_prompt
+from .claude_talk import Chain, History, is_prompt, otherwise
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
@@ -286,7 +287,7 @@ class _Reader:
 
     def _append(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], model: str | None = None) -> None:
         start = len(chain.history)
-        chain.history.add(message, model)
+        chain.history.add(message, otherwise(message, model))
         if chain.history.place > start:
             chain.said = []
         for uuid in (event.get("uuid"), *event.get("_uuids", ())):
@@ -350,7 +351,7 @@ class _Reader:
     def _compacted(self, chain: Chain, event: dict[str, Any]) -> None:
         about = obj(event.get("compactMetadata"))
         segment, listed = obj(about.get("preservedSegment")), obj(about.get("preservedMessages"))
-        kept: list[tuple[str, dict[str, Any], str | None]] = []
+        kept: list[tuple[str, dict[str, Any], Otherwise | None]] = []
         uuids = [u for u in listed.get("uuids", []) if isinstance(u, str)] if isinstance(listed.get("uuids"), list) else []
         head, tail = self.spots.get(str(segment.get("headUuid"))), self.spots.get(str(segment.get("tailUuid")))
         where = {
@@ -362,10 +363,10 @@ class _Reader:
             for uuid, (base, start, stop, _) in spots:
                 if stop > start and id(base[start]) not in seen:
                     seen.add(id(base[start]))
-                    kept.append((uuid, base[start], base.models.get(start)))
+                    kept.append((uuid, base[start], base.otherwise.get(start)))
         elif head and tail and head[0] is tail[0]:
             base = head[0]
-            kept = [(where.get(id(base[n]), ""), base[n], base.models.get(n)) for n in range(head[1], tail[2])]
+            kept = [(where.get(id(base[n]), ""), base[n], base.otherwise.get(n)) for n in range(head[1], tail[2])]
         chain.history, chain.said = History(), []
         chain.kept = kept
         anchor = text(segment.get("anchorUuid")) or text(listed.get("anchorUuid"))
@@ -376,9 +377,9 @@ class _Reader:
     def _keep(self, chain: Chain) -> None:
         kept, chain.kept, chain.anchor = chain.kept, [], None
         places: dict[int, int] = {}
-        for _, message, model in kept:
+        for _, message, other in kept:
             places[id(message)] = len(chain.history)
-            chain.history.add(message, model)
+            chain.history.add(message, other)
         chain.said = []
         for uuid, (base, start, stop, _) in list(self.spots.items()):
             if base is not chain.history and stop > start and (at := places.get(id(base[start]))) is not None:

@@ -5,60 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...shape import dicts
+from ...shape import dicts, items
 from ...types import Action
+from ..views import Messages, Otherwise
 
 _THOUGHTS = ("thinking", "redacted_thinking")
-#: Messages that changes of the model may cost.
-MOST = 500_000
 
 
-class History(list[dict[str, Any]]):
+class History(Messages):
     """The messages of a conversation. A reply's thoughts are sent to its own model alone (since version 2.1)."""
 
     def __init__(self, messages: Iterable[dict[str, Any]] = ()) -> None:
         super().__init__(messages)
-        #: Of each reply with thoughts: whose it is. `views`: what each model is sent, where that is something else.
-        self.models: dict[int, str] = {}
-        self.views: dict[str | None, list[dict[str, Any]]] = {}
-        #: The model that was asked last, and how many messages changes of it have cost: each is packed anew.
-        self.asked: str | None = None
-        self.cost = 0
-        #: The models that have thought.
-        self.thinkers: set[str | None] = set()
         #: Where the next attachment goes: before the prompts that no reply followed.
         self.place = len(self)
 
-    def until(self, stop: int) -> History:
-        cut = History(self[:stop])
-        cut.models = {n: model for n, model in self.models.items() if n < stop}
-        cut.thinkers, cut.cost = set(cut.models.values()), self.cost
-        return cut
-
-    def add(self, message: dict[str, Any], model: str | None = None) -> None:
-        if model is not None and any(b.get("type") in _THOUGHTS for b in dicts(message["content"])):
-            self.models[len(self)] = model
-            self.thinkers.add(model)
-        self.append(message)
+    def add(self, message: dict[str, Any], otherwise: Otherwise | None = None) -> None:
+        super().add(message, otherwise)
         if not is_prompt(message):
             self.place = len(self)
 
-    def sent_to(self, model: str | None) -> list[dict[str, Any]]:
-        """The list to say the beginning of: one for each model. Where the model changes all the time, this one for all models."""
-        if not self.views and self.thinkers <= {model}:
-            return self
-        if model != self.asked:
-            self.asked, self.cost = model, self.cost + len(self)
-        if self.cost > MOST:
-            return self
-        view = self.views.setdefault(model, [])
-        for n in range(len(view), len(self)):
-            message = self[n]
-            if self.models.get(n, model) != model:
-                said = [b for b in message["content"] if not (isinstance(b, dict) and b.get("type") in _THOUGHTS)]
-                message = {**message, "content": said}
-            view.append(message)
-        return view
+
+def otherwise(message: dict[str, Any], model: str | None) -> Otherwise | None:
+    """What other models are sent of a reply with thoughts."""
+    said = [b for b in items(message["content"]) if not (isinstance(b, dict) and b.get("type") in _THOUGHTS)]
+    return None if model is None or len(said) == len(items(message["content"])) else (model, {**message, "content": said})
 
 
 class Chain:
@@ -77,7 +48,7 @@ class Chain:
         self.unanswered: list[dict[str, Any]] = []
         self.step = -1
         #: Messages that a compaction kept, until what they follow comes.
-        self.kept: list[tuple[str, dict[str, Any], str | None]] = []
+        self.kept: list[tuple[str, dict[str, Any], Otherwise | None]] = []
         self.anchor: str | None = None
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,29 @@ class _Talk:
         for id in self.ids[count:]:
             self.spots.pop(id, None)
         del self.ids[count:]
+
+    def send(self, messages: list[tuple[str, dict[str, Any]]]) -> None:
+        """These messages are sent as they stand: a resumed session's list has calls and results among the parts, some of them
+        twice (version 0.61)."""
+        self.history, self.ids, self.spots = [], [], {}
+        for id, message in messages:
+            start = len(self.history)
+            content = message.get("content")
+            if message.get("type") == "gemini":
+                self.history.append(_answer(content, _calls_in(message)))
+            elif message.get("type") == "user":
+                for is_result, run in groupby(items(content) or [content], lambda p: "functionResponse" in obj(p)):
+                    parts = list(run)
+                    if is_result:
+                        names = (text(obj(p["functionResponse"]).get("id")) for p in parts)
+                        sent = (
+                            {"role": "tool", "tool_call_id": n, "content": _sent([p])} for n, p in zip(names, parts, strict=True)
+                        )
+                        self.history += sent
+                    else:
+                        self.history.append({"role": "user", "content": _said(parts if isinstance(content, list) else content)})
+            self.ids.append(id)
+            self.spots[id] = (start, len(self.history))
 
 
 class _Reader:
@@ -170,6 +194,8 @@ class _Reader:
             self.talk.cut(same)
         for id, message in wanted[same:]:
             self.message(id, message)
+        if any("functionCall" in part for _, m in wanted if m.get("type") == "gemini" for part in dicts(m.get("content"))):
+            self.talk.send(wanted)
 
     def message(self, id: str, message: dict[str, Any]) -> None:
         if id in self.talk.spots:
@@ -234,17 +260,8 @@ class _Reader:
     def reply(self, id: str, message: dict[str, Any], new: bool) -> None:
         when = parse_time(message.get("timestamp"))
         content = message.get("content")
-        parts = dicts(content)  # a resumed session has them (version 0.61): thoughts and calls, too
         calls = [_own(c) for c in dicts(message.get("toolCalls")) or _calls_in(message)]
-        if parts:
-            content = [p for p in parts if "functionCall" not in p and p.get("thought") is not True]
-        answer: dict[str, Any] = {"role": "assistant", "content": _said(content) or ""}
-        asked = [
-            {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}}
-            for c in calls
-        ]
-        if asked:
-            answer["tool_calls"] = asked
+        answer = _answer(content, calls)
         if new:
             self._record(id, message, answer, calls, when)
         self.talk.history.append(answer)
@@ -383,13 +400,19 @@ def _id(message: dict[str, Any]) -> str:
 
 
 def _named(messages: Any) -> list[tuple[str, dict[str, Any]]]:
-    """The messages of a list with their ids; equal ones without an id are two."""
+    """The messages of a list with their ids; equal ones without an id are two. In a resumed session the results that a reply
+    asked for are a message with the reply's id: a message of its own."""
     count: Counter[str] = Counter()
+    kinds: dict[str, Any] = {}
     found: list[tuple[str, dict[str, Any]]] = []
     for message in dicts(messages):
         id = _id(message)
         count[id] += 1
-        found.append((id if count[id] == 1 or text(message.get("id")) else f"{id}-{count[id]}", message))
+        if kinds.setdefault(id, message.get("type")) != message.get("type"):
+            id = f"{id}-{message.get('type')}"
+        elif count[id] > 1 and not text(message.get("id")):
+            id = f"{id}-{count[id]}"
+        found.append((id, message))
     return found
 
 
@@ -419,6 +442,17 @@ def _own(call: dict[str, Any]) -> dict[str, Any]:
     if own not in ids or all(id in (None, own) for id in ids):
         return call
     return {**call, "result": [part for part, id in zip(parts, ids, strict=True) if id in (None, own)]}
+
+
+def _answer(content: Any, calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """A reply in chat shape. Its content may have parts (of a resumed session, version 0.61): thoughts and calls, too."""
+    if parts := dicts(content):
+        content = [p for p in parts if "functionCall" not in p and p.get("thought") is not True]
+    answer: dict[str, Any] = {"role": "assistant", "content": _said(content) or ""}
+    asked = [
+        {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}} for c in calls
+    ]
+    return {**answer, "tool_calls": asked} if asked else answer
 
 
 def _is_context(message: dict[str, Any]) -> bool:

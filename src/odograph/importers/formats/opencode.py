@@ -1,9 +1,10 @@
 """OpenCode: its database (`opencode.db`), and `opencode export` (`{info, messages[{info, parts}]}`).
 
 An assistant's message is one call: its parts are texts, thoughts and tools with their results. A message whose `summary` is
-true is a compaction: what follows is sent behind it alone. A sub-agent is a session of its own whose `parent_id` names the
-parent: its start says so. A fork copies its parent's messages, with their times, and does not name the parent. Prompt tokens
-of a message leave the cached ones out.
+true is a compaction: what follows is sent behind it and behind the messages that it kept (`tail_start_id`). What OpenCode
+does not send again is in no later prompt: a reply that failed, results that were cleared since (`time.compacted`). A
+sub-agent is a session of its own whose `parent_id` names the parent: its start says so. A fork copies its parent's messages,
+with their times, and does not name the parent. Prompt tokens of a message leave the cached ones out.
 
 Source: sst/opencode, packages/opencode/src/session (1.18).
 """
@@ -18,15 +19,22 @@ import msgspec
 
 from ...codec import loads
 from ...errors import InvalidInput
+from ...prefix import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
 from ...types import Fork, Note, Start
 from ..databases import has_tables, rows
 from ..peek import keys
 from ..session import NotBegun, Session, parse_time
 from ..transcript import Transcript
+from ..views import Messages
 
 NAME = "opencode"
 _TABLES = ("session", "message", "part", "project")
+#: What OpenCode sends in the place of a part, and of a result that it cleared.
+_WORDS = {"compaction": "What did we do so far?", "subtask": "The following tool was executed by the user"}
+_CLEARED = "[Old tool result content cleared]"
+_READ = ("text/plain", "application/x-directory")
+_STOPPED = "MessageAbortedError"
 #: The session whose own a message of that time is.
 _FORKED = (
     "select session.id from message join session on session.id = message.session_id "
@@ -130,18 +138,18 @@ def _session(path: Path, info: dict[str, Any], messages: list[dict[str, Any]]) -
         source_time=started,
         fork=Fork(trajectory=Session(NAME, parent).id, reason="sub-agent") if parent else None,
     )
-    before = Transcript(Session(NAME), model=start.model)  # what is another session's is read for the history that it leaves
+    talk = _Talk(Transcript(Session(NAME), model=start.model))  # what is another session's is read for the history that it leaves
     for message in messages[:shared]:
-        _message(before, message)
+        talk.take(message)
     if shared:
-        start = msgspec.structs.replace(
-            start, fork=Fork(trajectory=Session(NAME, forked.get("session")).id, step=before.step + 1, reason="forked")
-        )
+        of = Session(NAME, forked.get("session")).id
+        start = msgspec.structs.replace(start, fork=Fork(trajectory=of, step=talk.transcript.step + 1, reason="forked"))
     session.add(start, "start")
     transcript = Transcript(session, model=start.model)
-    transcript.history, transcript.step = before.history, before.step
+    transcript.step = talk.transcript.step
+    talk.transcript = transcript
     for message in messages[shared:]:
-        _message(transcript, message)
+        talk.take(message)
     transcript.close()
     return session
 
@@ -150,85 +158,177 @@ def _said(part: dict[str, Any]) -> str | None:
     return text(part.get("text")) if part.get("type") == "text" and not part.get("ignored") else None
 
 
-def _message(transcript: Transcript, message: dict[str, Any]) -> None:
-    parts: list[dict[str, Any]] = message["parts"]
-    times = obj(message.get("time"))
-    said = [t for p in parts if (t := _said(p))]
-    if message.get("role") != "assistant":
-        others = [
-            without(p, "id", "sessionID", "messageID")
-            for p in parts
-            if p.get("type") in ("file", "agent", "subtask", "compaction")
-        ]
-        content: Any = "\n".join(said) if not others else [*({"type": "text", "text": t} for t in said), *others]
-        if content:
-            transcript.saw(
-                {"role": "user", "content": content}, id=text(message.get("id")), when=parse_time(times.get("created"))
-            )
-        return
-    tools = [p for p in parts if p.get("type") == "tool"]
-    thoughts = [t for p in parts if p.get("type") == "reasoning" and (t := text(p.get("text")))]
-    calls = [
-        {
-            "id": p.get("callID"),
-            "type": "function",
-            "function": {"name": p.get("tool"), "arguments": obj(p.get("state")).get("input")},
+class _Talk:
+    """The conversation message by message, as the program sends it."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+        self.history = Messages()
+        #: Where each message of the program begins in the history.
+        self.spots: dict[str, int] = {}
+        #: The message that asked for a compaction: where it begins, and the first message that stays.
+        self.compacting: tuple[int, str | None] | None = None
+        #: The tool results in the history that are cleared later: where each stands, and when that was.
+        self.cleared: list[tuple[int, int]] = []
+
+    def take(self, message: dict[str, Any]) -> None:
+        if (id := text(message.get("id"))) is not None:
+            self.spots[id] = len(self.history)
+        if message.get("role") == "assistant":
+            self._reply(message)
+        else:
+            self._asked(message)
+
+    def _asked(self, message: dict[str, Any]) -> None:
+        parts = message["parts"]
+        content = [said for p in parts if (said := _sent(p)) is not None]
+        for part in parts:
+            if part.get("type") == "compaction":
+                self.compacting = (len(self.history), text(part.get("tail_start_id")))
+        if not content:
+            return
+        plain = all(isinstance(c, str) for c in content)
+        said = {
+            "role": "user",
+            "content": "\n".join(content)
+            if plain
+            else [{"type": "text", "text": c} if isinstance(c, str) else c for c in content],
         }
-        for p in tools
-    ]
-    answer: dict[str, Any] = {"role": "assistant", "content": "\n".join(said) or None, **({"tool_calls": calls} if calls else {})}
-    if thoughts:  # they are sent again
-        answer["reasoning_content"] = "\n\n".join(thoughts)
-    tokens, cache = obj(message.get("tokens")), obj(obj(message.get("tokens")).get("cache"))
-    began, ended = parse_time(times.get("created")), parse_time(times.get("completed"))
-    if ended is None and not parts and not message.get("finish") and not message.get("error"):
-        return  # nothing of it came
-    if message.get("summary") is True:
-        note = Note(name="compaction", data={"summary": "\n".join(said)}, source_time=ended or began)
-        transcript.session.add(note, "compaction", message.get("id"))
-    system = message.get("system")
-    call = transcript.replied(
-        answer,
-        when=ended or began,
-        begin=True,
-        model=text(message.get("modelID")) or transcript.model,
-        usage=tokens or None,
-        prompt_tokens=added(*(integer(n) for n in (tokens.get("input"), cache.get("read"), cache.get("write")))),
-        completion_tokens=added(integer(tokens.get("output")), integer(tokens.get("reasoning"))),
-        cost=number(message.get("cost")),
-        finish_reason=text(message.get("finish")),
-        started=began,
-        duration=ended - began if began is not None and ended is not None and ended >= began else None,
-        error=message.get("error"),
-        extra={"id": message.get("id"), "parent": message.get("parentID"), **({"system": system} if system else {})},
-    )
-    for part in tools:
-        _result(transcript, part)
-    if message.get("summary") is True:
-        transcript.history = [{"role": "assistant", "content": call.response["content"]}]
+        when = parse_time(obj(message.get("time")).get("created"))
+        self.transcript.saw(said, id=text(message.get("id")), when=when)
+        self.history.add(said)
+
+    def _reply(self, message: dict[str, Any]) -> None:
+        parts = message["parts"]
+        times, failed = obj(message.get("time")), obj(message.get("error"))
+        began, ended = parse_time(times.get("created")), parse_time(times.get("completed"))
+        if ended is None and not parts and not message.get("finish") and not failed:
+            return  # nothing of it came
+        self._clear(began)
+        said = [t for p in parts if (t := _said(p))]
+        tools = [p for p in parts if p.get("type") == "tool"]
+        thoughts = [t for p in parts if p.get("type") == "reasoning" and (t := text(p.get("text")))]
+        calls = [
+            {
+                "id": p.get("callID"),
+                "type": "function",
+                "function": {"name": p.get("tool"), "arguments": obj(p.get("state")).get("input")},
+            }
+            for p in tools
+        ]
+        asked = {"tool_calls": calls} if calls else {}
+        answer: dict[str, Any] = {"role": "assistant", "content": "\n".join(said) or None, **asked}
+        if thoughts:  # they are sent again
+            answer["reasoning_content"] = "\n\n".join(thoughts)
+        tokens, cache = obj(message.get("tokens")), obj(obj(message.get("tokens")).get("cache"))
+        compaction = message.get("summary") is True
+        if compaction:
+            note = Note(name="compaction", data={"summary": "\n".join(said)}, source_time=ended or began)
+            self.transcript.session.add(note, "compaction", message.get("id"))
+        system = message.get("system")
+        model = text(message.get("modelID")) or self.transcript.model
+        whose = f"{message.get('providerID')}/{model}"
+        sent = self.history.sent_to(whose)
+        self.transcript.replied(
+            answer,
+            when=ended or began,
+            begin=True,
+            request={"messages": Prefix(sent, self._head() if compaction else len(sent))},
+            model=model,
+            usage=tokens or None,
+            prompt_tokens=added(*(integer(n) for n in (tokens.get("input"), cache.get("read"), cache.get("write")))),
+            completion_tokens=added(integer(tokens.get("output")), integer(tokens.get("reasoning"))),
+            cost=number(message.get("cost")),
+            finish_reason=text(message.get("finish")),
+            started=began,
+            duration=ended - began if began is not None and ended is not None and ended >= began else None,
+            error=message.get("error"),
+            extra={"id": message.get("id"), "parent": message.get("parentID"), **({"system": system} if system else {})},
+        )
+        for part in tools:
+            _result(self.transcript, part)
+        stopped = failed.get("name") == _STOPPED and any(p.get("type") not in ("step-start", "reasoning") for p in parts)
+        if failed and not stopped:  # not sent again
+            return
+        as_text = [t for p in parts if (t := _said(p) or (text(p.get("text")) if p.get("type") == "reasoning" else None))]
+        other = {"role": "assistant", "content": "\n".join(as_text) or None, **asked}
+        if compaction:
+            self._compacted(answer)
+        else:
+            self.history.add(answer, (whose, other) if thoughts else None)
+        for part in tools:
+            cleared = parse_time(obj(obj(part.get("state")).get("time")).get("compacted"))
+            if cleared is not None:
+                self.cleared.append((len(self.history), cleared))
+            self.history.add({"role": "tool", "tool_call_id": text(part.get("callID")), "content": _told(obj(part.get("state")))})
+
+    def _head(self) -> int:
+        """How many messages a compaction is told: those that it does not keep."""
+        asked, tail = self.compacting or (len(self.history), None)
+        return min(asked, self.spots.get(tail or "", asked))
+
+    def _compacted(self, summary: dict[str, Any]) -> None:
+        asked, tail = self.compacting or (len(self.history), None)
+        before, kept = self.history, range(self.spots.get(tail or "", asked), asked)
+        self.history, self.compacting = Messages(), None
+        for n in (*range(asked, len(before)), None, *kept):
+            self.history.add(summary if n is None else before[n], None if n is None else before.otherwise.get(n))
+        moved = len(before) - asked + 1 - kept.start
+        self.spots = {id: at + moved for id, at in self.spots.items() if at in kept}
+        self.cleared = [(at + moved, when) for at, when in self.cleared if at in kept]
+
+    def _clear(self, now: int | None) -> None:
+        """The results that were cleared before a reply began are sent as a sentence from then on."""
+        gone = [at for at, when in self.cleared if now is not None and when <= now]
+        if gone:
+            self.cleared = [(at, when) for at, when in self.cleared if at not in gone]
+            before, self.history = self.history, Messages()
+            for n, message in enumerate(before):
+                self.history.add({**message, "content": _CLEARED} if n in gone else message, before.otherwise.get(n))
+
+
+def _sent(part: dict[str, Any]) -> Any:
+    """What a part of a person's message is sent as: a text, or what is no text. None for what the program keeps to itself."""
+    kind = part.get("type")
+    if kind == "file":  # a text or a folder is read into a text beside it
+        return None if part.get("mime") in _READ else without(part, "id", "sessionID", "messageID")
+    return _said(part) if kind == "text" else _WORDS.get(kind) if isinstance(kind, str) else None
+
+
+def _told(state: dict[str, Any]) -> Any:
+    """What the model is sent of a tool."""
+    status = state.get("status")
+    if status not in ("completed", "error"):
+        return "[Tool execution was interrupted]"
+    before = obj(state.get("metadata"))
+    if status == "error":
+        return before["output"] if before.get("interrupted") is True and text(before.get("output")) else state.get("error")
+    return _result_of(state)
+
+
+def _result_of(state: dict[str, Any]) -> Any:
+    """A tool's output, and the images that it read."""
+    output, attached = state.get("output"), dicts(state.get("attachments"))
+    if not attached:
+        return output
+    shown = [without(a, "id", "sessionID", "messageID") for a in attached]
+    return [*([{"type": "text", "text": output}] if output else []), *shown]
 
 
 def _result(transcript: Transcript, part: dict[str, Any]) -> None:
     state = obj(part.get("state"))
     status = state.get("status")
     if status not in ("completed", "error"):
-        return  # it runs
+        return  # it runs, or was stopped
     times = obj(state.get("time"))
     began, ended = parse_time(times.get("start")), parse_time(times.get("end"))
     about = obj(state.get("metadata"))
-    ok = status == "completed" and about.get("exit") in (None, 0)
-    result = state.get("output") if status == "completed" else None
-    told = result if result is not None else state.get("error")
-    attached = dicts(state.get("attachments"))  # images that a tool read are sent with its text
-    if attached:
-        shown = [without(a, "id", "sessionID", "messageID") for a in attached]
-        result = told = [*([{"type": "text", "text": told}] if told else []), *shown]
     id = text(part.get("callID"))
     child = text(about.get("sessionId")) if part.get("tool") == "task" else None  # a sub-agent has a session of its own
     transcript.result(
         id,
-        result=result,
-        ok=ok,
+        result=_result_of(state) if status == "completed" else None,
+        ok=status == "completed" and about.get("exit") in (None, 0),
         error=state.get("error"),
         started=began,
         duration=ended - began if began is not None and ended is not None and ended >= began else None,
@@ -239,4 +339,3 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
             **({"trajectory": Session(NAME, child).id} if child else {}),
         },
     )
-    transcript.saw({"role": "tool", "tool_call_id": id, "content": told}, noted=True)

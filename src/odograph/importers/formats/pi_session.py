@@ -2,6 +2,7 @@
 
 Newer files are trees (`id`, `parentId`): a prompt is the branch that led to the reply. A `compaction` entry puts its summary
 in the place of what came before `firstKeptEntryId`. A message's own shape (`thinking`, `toolCall`) is kept beside the reply.
+What pi does not send again is in no later prompt: a reply that failed or was stopped; another model's thoughts go as text.
 OpenClaw keeps the same entries in a database since version 2026.8.
 
 Source: badlogic/pi-mono's coding agent.
@@ -17,6 +18,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
+from ...prefix import Prefix
 from ...shape import added, content_text, dicts, integer, number, obj, text, without
 from ...types import Fork, Note, Start
 from .. import peek
@@ -24,9 +26,13 @@ from ..databases import has_tables, rows
 from ..packed import unpacked_value
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
+from ..views import Messages, Otherwise
 
 NAME = "pi-session"
 _HEAD = 64 * 1024
+#: The words around a summary.
+_SUMMARY = "The conversation history before this point was compacted into the following summary:\n\n<summary>\n{}\n</summary>"
+_BRANCH = "The following is a summary of a branch that this conversation came back from:\n\n<summary>\n{}</summary>"
 _TABLES = ("transcript_events", "session_windows")
 _NAME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d)-(\d\d)-(\d\d)-(\d{3})Z_(.+)\.jsonl")
 
@@ -103,22 +109,17 @@ def _session(path: Path, entries: list[dict[str, Any]], problems: list[str]) -> 
     start = session.add(Start(task=task, agent="pi", model=model, source_time=started, metadata={"source": source}), "start")
     replies = 0
     transcript = Transcript(Session(NAME), model=model)  # what is another session's is read for the history that it leaves
-    spots: dict[str, tuple[list[Any], int]] = {}
-    starts: dict[str, tuple[list[Any], int]] = {}
+    branches = _Branches(transcript)
+    above: str | None = None
     for number_, entry in enumerate(entries):
         if number_ == shared:
-            before, transcript = transcript, Transcript(session, model=transcript.model)
-            transcript.history, transcript.step = before.history, before.step
-            replies = before.step + 1
-        id, above = text(entry.get("id")), text(entry.get("parentId"))
-        base, stop = spots.get(above or "", (transcript.history, len(transcript.history)))
-        if base is not transcript.history or stop != len(transcript.history):
-            transcript.history = base[:stop]
-        begins = (transcript.history, len(transcript.history))
-        _entry(transcript, entry, starts)
-        if id is not None:
-            starts[id] = begins
-            spots[id] = (transcript.history, len(transcript.history))
+            transcript = Transcript(session, model=branches.transcript.model)
+            transcript.step = branches.transcript.step
+            replies = transcript.step + 1
+            branches.transcript = transcript
+        id = text(entry.get("id")) or f"#{number_ + bool(header)}"  # the oldest files are lists
+        branches.take(id, text(entry.get("parentId")) if "parentId" in entry else above, entry)
+        above = id
     transcript.close()
     parent = _parent(header, path) if shared else None
     if parent is not None:
@@ -153,34 +154,114 @@ def _parent(header: dict[str, Any], near: Path) -> str | None:
     return Session(NAME, id, started=parse_time(about.get("timestamp"))).id if id else None
 
 
-def _entry(transcript: Transcript, entry: dict[str, Any], starts: dict[str, tuple[list[Any], int]]) -> None:
-    when = parse_time(entry.get("timestamp"))
-    message = obj(entry.get("message"))
-    role = message.get("role")
-    if entry.get("type") == "message" and role == "assistant":
-        _reply(transcript, entry, message, when)
-    elif entry.get("type") == "message" and role == "toolResult":
-        id = text(message.get("toolCallId"))
-        transcript.saw(
-            {"role": "tool", "tool_call_id": id, "content": content_text(message.get("content")) or message.get("content")}
-        )
+class _Branches:
+    """The tree of entries, and the conversation that each ends."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+        self.history = Messages()
+        #: Of each entry: what it follows, the message that it adds, and the conversation up to it.
+        self.above: dict[str, str | None] = {}
+        self.added: dict[str, tuple[Any, Otherwise | None]] = {}
+        self.ends: dict[str, tuple[Messages, int]] = {}
+
+    def take(self, id: str, above: str | None, entry: dict[str, Any]) -> None:
+        self.above[id] = above
+        if above is None:
+            self.history = Messages()
+        base, stop = self.ends.get(above or "", (self.history, len(self.history)))  # a line that is lost costs only itself
+        if base is not self.history or stop != len(self.history):
+            self.history = base.until(stop)
+        when = parse_time(entry.get("timestamp"))
+        message = obj(entry.get("message"))
+        if entry.get("type") == "message" and message.get("role") == "assistant":
+            self._reply(id, entry, message, when)
+        elif entry.get("type") == "message" and message.get("role") == "toolResult":
+            self._result(id, message)
+        elif entry.get("type") == "message" and not message.get("excludeFromContext"):
+            ran = message.get("role") == "bashExecution"
+            self._unanswered()
+            said = {"role": "user", "content": _ran(message) if ran else message.get("content", message.get("output"))}
+            self._tell(id, said, text(entry.get("id")), when)
+        else:
+            self._event(id, entry)
+            note = Note(name=str(entry.get("type")), data=without(entry, "type", "timestamp"), source_time=when)
+            self.transcript.session.add(note, "entry", text(entry.get("id")) or content_hash(entry))
+        self.ends[id] = (self.history, len(self.history))
+
+    def _add(self, id: str, message: Any, otherwise: Otherwise | None = None) -> None:
+        self.added[id] = (message, otherwise)
+        self.history.add(message, otherwise)
+
+    def _tell(self, id: str, message: dict[str, Any], name: str | None = None, when: int | None = None) -> None:
+        self.transcript.saw(message, id=name, when=when)
+        self._add(id, message)
+
+    def _event(self, id: str, entry: dict[str, Any]) -> None:
+        kind, told = entry.get("type"), entry.get("summary") or entry.get("content")
+        if kind == "model_change":
+            self.transcript.model = text(entry.get("modelId")) or self.transcript.model
+        elif kind == "compaction":
+            said = {"role": "user", "content": _SUMMARY.format(entry["summary"]) if text(entry.get("summary")) else None}
+            first = text(entry.get("firstKeptEntryId")) or f"#{entry.get('firstKeptEntryIndex')}"
+            kept = self._kept(id, first)
+            self.history = Messages()
+            self._add(id, said)
+            for one in kept:
+                self.history.add(*one)
+            del self.added[id]  # another compaction's summary is no part of what a later one keeps
+        elif kind == "branch_summary" and text(entry.get("summary")):
+            self._tell(id, {"role": "user", "content": _BRANCH.format(entry["summary"])})
+        elif kind == "custom_message" and told:
+            self._tell(id, {"role": "user", "content": told})
+
+    def _kept(self, id: str, first: str) -> list[tuple[Any, Otherwise | None]]:
+        """The messages of the branch from an entry on. None where the branch does not have that entry."""
+        found: list[tuple[Any, Otherwise | None]] = []
+        above = self.above[id]
+        seen = set()
+        while above is not None and above not in seen:
+            seen.add(above)
+            if above in self.added:
+                found.append(self.added[above])
+            if above == first:
+                return found[::-1]
+            above = self.above.get(above)
+        return []
+
+    def _unanswered(self) -> None:
+        """Calls of the last reply without a result: pi sends a sentence in the place of each."""
+        answered: list[Any] = []  # a damaged id may be of any type
+        for message in reversed(self.history):
+            if message["role"] != "tool":
+                for call in message.get("tool_calls", ()) if message["role"] == "assistant" else ():
+                    if call["id"] not in answered:
+                        self.history.add({"role": "tool", "tool_call_id": call["id"], "content": "No result provided"})
+                return
+            answered.append(message["tool_call_id"])
+
+    def _result(self, id: str, message: dict[str, Any]) -> None:
+        call = text(message.get("toolCallId"))
+        content = content_text(message.get("content")) or message.get("content")
+        self._tell(id, {"role": "tool", "tool_call_id": call, "content": content})
         ok = not message["isError"] if isinstance(message.get("isError"), bool) else None
         more = without(message, "role", "toolCallId", "toolName", "content", "isError", "timestamp")
-        if not transcript.result(id, result=message.get("content"), ok=ok, extra=more or None):
-            transcript.session.warn("tool results that no call in the file asked for")
-    elif entry.get("type") == "message" and not message.get("excludeFromContext"):
-        content = _ran(message) if role == "bashExecution" else message.get("content", message.get("output"))
-        transcript.saw({"role": "user", "content": content}, id=text(entry.get("id")), when=when)
-    else:
-        if entry.get("type") == "model_change":
-            transcript.model = text(entry.get("modelId")) or transcript.model
-        elif entry.get("type") == "compaction":
-            kept, first = starts.get(str(entry.get("firstKeptEntryId")), (transcript.history, len(transcript.history)))
-            transcript.history = [{"role": "user", "content": entry.get("summary")}, *kept[first:]]
-        elif entry.get("type") in ("branch_summary", "custom_message") and (entry.get("summary") or entry.get("content")):
-            transcript.saw({"role": "user", "content": entry.get("summary") or entry.get("content")})
-        note = Note(name=str(entry.get("type")), data=without(entry, "type", "timestamp"), source_time=when)
-        transcript.session.add(note, "entry", text(entry.get("id")) or content_hash(entry))
+        if not self.transcript.result(call, result=message.get("content"), ok=ok, extra=more or None):
+            self.transcript.session.warn("tool results that no call in the file asked for")
+
+    def _reply(self, id: str, entry: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+        self._unanswered()
+        model = text(message.get("model")) or self.transcript.model
+        whose = "/".join(str(message.get(k)) for k in ("provider", "api")) + f"/{model}"
+        answer = _answer(self.transcript, entry, message, when, model, self.history.sent_to(whose))
+        if message.get("stopReason") in ("error", "aborted"):  # not sent again
+            return
+        blocks = dicts(message.get("content"))
+        thought = any(b.get("type") == "thinking" for b in blocks)
+        kinds = ("text", "thinking")
+        as_text = "".join(t for b in blocks if b.get("type") in kinds and not b.get("redacted") and (t := text(b.get(b["type"]))))
+        other = {**without(answer, "reasoning_content"), "content": as_text or None}
+        self._add(id, answer, (whose, other) if thought else None)
 
 
 def _ran(message: dict[str, Any]) -> str:
@@ -192,7 +273,10 @@ def _ran(message: dict[str, Any]) -> str:
     return told + (f"\n\nCommand exited with code {code}" if code else "")
 
 
-def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
+def _answer(
+    transcript: Transcript, entry: dict[str, Any], message: dict[str, Any], when: int | None, model: str | None, sent: list[Any]
+) -> dict[str, Any]:
+    """Records a reply, and returns it as its own model is sent it again."""
     blocks = dicts(message.get("content"))
     usage = obj(message.get("usage"))
     counts = (integer(usage.get(n)) for n in ("input", "cacheRead", "cacheWrite"))
@@ -205,13 +289,14 @@ def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any
     if asked:
         answer["tool_calls"] = asked
     thoughts = [b["thinking"] for b in blocks if isinstance(b.get("thinking"), str) and b["thinking"]]
-    if thoughts:  # they are sent again
+    if thoughts:
         answer["reasoning_content"] = "\n\n".join(thoughts)
     about = {k: entry[k] for k in ("id", "parentId") if entry.get(k) is not None}
     transcript.replied(
         answer,
         when=when,
-        model=text(message.get("model")) or transcript.model,
+        request={"messages": Prefix(sent)},
+        model=model,
         usage=usage or None,
         prompt_tokens=added(*counts),
         completion_tokens=integer(usage.get("output")),
@@ -220,3 +305,4 @@ def _reply(transcript: Transcript, entry: dict[str, Any], message: dict[str, Any
         error=message.get("errorMessage"),
         extra={**about, **without(message, "role", "usage", "model", "stopReason", "errorMessage", "timestamp")},
     )
+    return answer

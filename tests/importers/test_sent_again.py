@@ -1,0 +1,272 @@
+"""What a program does not send again, or sends otherwise: replies that failed, calls without a result, thoughts of another model,
+results that were cleared. Each rule is in the program's own source, and was seen in what a model's server received."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odograph.importers import Session
+from odograph.types import Action, LLMCall
+
+from .scaffold import of, one, write
+from .test_as_they_were import lines
+from .test_growing import T
+
+MS = 1_772_359_200_000
+
+
+def sent(session: Session) -> list[list[Any]]:
+    """Of each call's prompt: the content of each message, or the names of the tools that it asks for."""
+    return [
+        [m["content"] or [c["function"]["name"] for c in m.get("tool_calls", ())] for m in c.request["messages"]]
+        for c in of(LLMCall, session)
+    ]
+
+
+class Pi:
+    """A session of pi, entry by entry."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = [{"type": "session", "id": "p", "timestamp": T.format(0), "cwd": "/w"}]
+        self.last: str | None = None
+
+    def entry(self, kind: str = "message", parent: Any = ..., **about: Any) -> str:
+        id = f"e{len(self.entries)}"
+        above = self.last if parent is ... else parent
+        self.entries.append({"type": kind, "id": id, "parentId": above, "timestamp": T.format(len(self.entries)), **about})
+        self.last = id
+        return id
+
+    def user(self, said: str, parent: Any = ...) -> str:
+        return self.entry(parent=parent, message={"role": "user", "content": said})
+
+    def reply(self, *blocks: Any, model: str = "m", **more: Any) -> str:
+        content = [{"type": "text", "text": b} if isinstance(b, str) else b for b in blocks]
+        return self.entry(message={"role": "assistant", "provider": "p", "api": "a", "model": model, "content": content, **more})
+
+    def result(self, id: str, said: str) -> str:
+        content = [{"type": "text", "text": said}]
+        return self.entry(
+            message={"role": "toolResult", "toolCallId": id, "toolName": "bash", "content": content, "isError": False}
+        )
+
+    def read(self, folder: Path) -> Session:
+        return one("pi-session", lines(folder / "p.jsonl", self.entries))
+
+
+def call(id: str) -> dict[str, Any]:
+    return {"type": "toolCall", "id": id, "name": "bash", "arguments": {"command": id}}
+
+
+@pytest.mark.parametrize("reason", ["error", "aborted"])
+def test_pi_sends_no_reply_again_that_failed(tmp_path: Path, reason: str) -> None:
+    pi = Pi()
+    pi.user("Row")
+    pi.reply("Half", call("c1"), stopReason=reason, errorMessage="gone")
+    pi.reply("Rowed", stopReason="stop")
+    pi.user("Again")
+    pi.reply("Aye")
+    session = pi.read(tmp_path)
+    assert sent(session) == [["Row"], ["Row"], ["Row", "Rowed", "Again"]]
+    assert [c.error for c in of(LLMCall, session)] == ["gone", None, None] and len(of(Action, session)) == 1
+
+
+def test_pi_answers_calls_without_a_result(tmp_path: Path) -> None:
+    """A person went on before a tool had ended."""
+    pi = Pi()
+    pi.user("Row")
+    pi.reply(call("c1"), call("c2"))
+    pi.result("c2", "splash")
+    pi.user("Stop")
+    pi.reply("Stopped")
+    session = pi.read(tmp_path)
+    assert sent(session)[1] == ["Row", ["bash", "bash"], "splash", "No result provided", "Stop"]
+    assert of(LLMCall, session)[1].request["messages"][3]["tool_call_id"] == "c1"
+    assert [a.result is None for a in of(Action, session)] == [True, False]
+
+
+def test_pi_tells_thoughts_of_another_model_as_text(tmp_path: Path) -> None:
+    pi = Pi()
+    pi.user("Row")
+    pi.reply({"type": "thinking", "thinking": "hm", "thinkingSignature": "s"}, {"type": "thinking", "redacted": True}, "Aye")
+    for model, said in (("n", "Faster"), ("m", "Slower")):
+        pi.user(said)
+        pi.reply("Aye", model=model)
+    calls = of(LLMCall, pi.read(tmp_path))
+    assert calls[1].request["messages"][1] == {"role": "assistant", "content": "hmAye"}
+    assert calls[2].request["messages"][1] == {"role": "assistant", "content": "Aye", "reasoning_content": "hm"}
+
+
+def test_what_two_compactions_of_pi_kept(tmp_path: Path) -> None:
+    """The later one keeps messages on both sides of the earlier one. A branch that begins at the root begins with nothing."""
+    pi = Pi()
+    pi.user("One")
+    kept = pi.user("Two")
+    pi.reply("Aye")
+    pi.entry("compaction", summary="SUM1", firstKeptEntryId=kept)
+    pi.user("Three")
+    pi.entry("compaction", summary="SUM2", firstKeptEntryId=kept)
+    pi.user("Four")
+    pi.reply("Aye")
+    pi.user("Anew", parent=None)
+    pi.reply("Aye")
+    found = sent(pi.read(tmp_path))
+    assert "<summary>\nSUM2\n</summary>" in found[1][0] and found[1][1:] == ["Two", "Aye", "Three", "Four"]
+    assert found[2] == ["Anew"]
+
+
+def test_pis_oldest_files_are_lists(tmp_path: Path) -> None:
+    pi = Pi()
+    for said in ("One", "Two"):
+        pi.user(said)
+        pi.reply(f"Aye {said}")
+    pi.entry("compaction", summary="SUM", firstKeptEntryIndex=3)
+    pi.reply("Aye")
+    pi.entries = [{k: v for k, v in e.items() if k not in ("id", "parentId") or e["type"] == "session"} for e in pi.entries]
+    assert sent(pi.read(tmp_path))[2][1:] == ["Two", "Aye Two"]
+
+
+# --- OpenCode -------------------------------------------------------------------------------------------------------------
+
+
+def asks(n: int, *parts: Any) -> dict[str, Any]:
+    about = {"id": f"m{n}", "role": "user", "time": {"created": MS + n}}
+    return {"info": about, "parts": [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]}
+
+
+def answers(n: int, *parts: Any, model: str = "m", **more: Any) -> dict[str, Any]:
+    about = {"role": "assistant", "providerID": "p", "modelID": model, "time": {"created": MS + n, "completed": MS + n}, **more}
+    return {**asks(n, *parts), "info": {**about, "id": f"m{n}"}}
+
+
+def tool(id: str, status: str = "completed", **state: Any) -> dict[str, Any]:
+    return {"type": "tool", "tool": "bash", "callID": id, "state": {"status": status, "input": {}, **state}}
+
+
+def exported(folder: Path, *messages: dict[str, Any]) -> Session:
+    info = {"id": "s", "slug": "x", "directory": "/w", "time": {"created": MS}}
+    return one("opencode", write(folder / "o.json", {"info": info, "messages": list(messages)}))
+
+
+def test_opencode_sends_no_reply_again_that_failed(tmp_path: Path) -> None:
+    """One that a person stopped is sent again as far as it came."""
+    session = exported(
+        tmp_path,
+        asks(1, "Row"),
+        answers(2, "Half", error={"name": "APIError", "data": {}}),
+        asks(3, "Again"),
+        answers(4, {"type": "reasoning", "text": "hm"}, error={"name": "MessageAbortedError"}),
+        answers(5, "Half a stroke", error={"name": "MessageAbortedError"}),
+        asks(6, "On"),
+        answers(7, "Aye"),
+    )
+    assert sent(session)[3] == ["Row", "Again", "Half a stroke", "On"]
+    assert len(of(LLMCall, session)) == 4
+
+
+def test_what_opencode_sends_of_tools(tmp_path: Path) -> None:
+    """A result that was cleared since, a tool that was stopped with an output, one that never ended."""
+    session = exported(
+        tmp_path,
+        asks(1, "Row"),
+        answers(
+            2,
+            tool("c1", output="splash", time={"start": MS, "end": MS, "compacted": MS + 6}),
+            tool("c2", "error", error="aborted", metadata={"interrupted": True, "output": "half"}),
+            tool("c3", "running"),
+            tool("c4", "error", error="no oar"),
+        ),
+        answers(5, "Aye"),
+        asks(7, "On"),
+        answers(8, "Aye"),
+    )
+    interrupted = "[Tool execution was interrupted]"
+    first, second = sent(session)[1:]
+    assert first[2:] == ["splash", "half", interrupted, "no oar"]
+    assert second[2:6] == ["[Old tool result content cleared]", "half", interrupted, "no oar"]
+    assert [a.result for a in of(Action, session)] == ["splash", None, None, None]
+
+
+def test_opencode_tells_thoughts_of_another_model_as_text(tmp_path: Path) -> None:
+    thought = {"type": "reasoning", "text": "hm"}
+    session = exported(
+        tmp_path,
+        asks(1, "Row"),
+        answers(2, thought, "Aye"),
+        answers(3, "Aye", model="n"),
+        answers(4, "Aye"),
+    )
+    second, third = (c.request["messages"][1] for c in of(LLMCall, session)[1:])
+    assert second == {"role": "assistant", "content": "hm\nAye"}
+    assert third == {"role": "assistant", "content": "Aye", "reasoning_content": "hm"}
+
+
+def test_what_a_compaction_of_opencode_kept(tmp_path: Path) -> None:
+    """The summary is asked for without what stays, which stands behind the summary from then on. Files that were read are in a text."""
+    read = {"type": "file", "mime": "text/plain", "filename": "a.txt", "url": "file:///a.txt"}
+    session = exported(
+        tmp_path,
+        asks(1, "One"),
+        answers(2, "Aye 1"),
+        asks(3, "Two", read),
+        answers(4, "Aye 2"),
+        asks(5, {"type": "compaction", "auto": True, "tail_start_id": "m3"}),
+        answers(6, "SUM", summary=True, finish="stop", parentID="m5"),
+        asks(7, "Three"),
+        answers(8, "Aye 3"),
+        asks(9, {"type": "compaction", "auto": True, "tail_start_id": "m7"}),
+        answers(10, "SUM2", summary=True, finish="stop", parentID="m9"),
+        answers(11, "Aye 4"),
+    )
+    found = sent(session)
+    assert found[2] == ["One", "Aye 1"]
+    assert found[3] == ["What did we do so far?", "SUM", "Two", "Aye 2", "Three"]
+    assert found[5] == ["What did we do so far?", "SUM2", "Three", "Aye 3"]
+
+
+# --- Gemini CLI -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_resumed_gemini_session_sends_what_its_list_says(tmp_path: Path) -> None:
+    """A resume writes the whole history with calls and results as parts. That list is what is sent, results twice and all."""
+
+    def answered(id: str, said: str) -> dict[str, Any]:
+        return {"functionResponse": {"id": id, "name": "ls", "response": {"output": said}}}
+
+    asked = {"functionCall": {"id": "c1", "name": "ls", "args": {}}}
+    image = {"inlineData": {"mimeType": "image/png", "data": "aaaa"}}
+    calls = [{"id": "c1", "name": "ls", "args": {}, "result": [answered("c1", "oars")], "status": "success"}]
+    first = {"id": "g1", "type": "gemini", "content": "Looking", "toolCalls": calls, "tokens": {"input": 3, "output": 1}}
+    resumed = [
+        {"id": "u1", "type": "user", "content": [{"text": "Look"}]},
+        {**first, "content": [{"text": "Looking"}, asked]},
+        {"id": "g1", "type": "user", "content": [answered("c1", "oars"), image, answered("c1", "oars")]},
+        {"id": "u2", "type": "user", "content": [answered("c1", "oars")]},
+        {"id": "g2", "type": "gemini", "content": [{"text": "Oars"}]},
+    ]
+    session = one(
+        "gemini-cli",
+        lines(
+            tmp_path / "g.jsonl",
+            [
+                {"sessionId": "s", "projectHash": "h", "startTime": T.format(0)},
+                resumed[0],
+                first,
+                resumed[3],
+                {"id": "g2", "type": "gemini", "content": "Oars", "tokens": {"input": 5, "output": 1}},
+                {"$set": {"messages": resumed}},
+                {"id": "u3", "type": "user", "content": [{"text": "More"}]},
+                {"id": "g3", "type": "gemini", "content": "Sail", "tokens": {"input": 9, "output": 1}},
+            ],
+        ),
+    )
+    assert sent(session) == [
+        ["Look"],
+        ["Look", "Looking", "oars"],
+        ["Look", "Looking", "oars", [image], "oars", "oars", "Oars", "More"],
+    ]
+    assert len(of(Action, session)) == 1 and "c1" in json.dumps(of(LLMCall, session)[2].request["messages"][1])
