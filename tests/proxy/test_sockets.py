@@ -199,3 +199,45 @@ def test_an_open_socket_obeys_pause_drain_and_the_end_of_its_ticket(store: odogr
         assert len(got) == 2
     t = one(store)
     assert ([(c.text, c.policy_version) for c in t.llm_calls], t.status) == ([("one", 1), ("two", 2)], "failed")
+
+
+def test_answers_that_overlap_and_sockets_that_go_on(store: odograph.Store) -> None:
+    """An answer that has no end, or a cancelled one, takes nothing of the next one; two answers at once are told apart by their ids. A
+    second socket goes on where the first ended, with the history in its record."""
+
+    def begun(id: str, words: str = "") -> list[dict[str, Any]]:
+        delta = {"type": "response.output_text.delta", "item_id": id, "output_index": 0, "content_index": 0, "delta": words}
+        return [
+            {"type": "response.created", "response": {"id": id, "status": "in_progress", "output": []}},
+            *[delta] * bool(words),
+        ]
+
+    cancelled = {"type": "response.cancelled", "response": {"id": "c", "object": "response", "status": "cancelled", "output": []}}
+    answers = {
+        "one": begun("c", "par"),
+        None: [cancelled],
+        "two": begun("endless", "never"),
+        "three": begun("r3"),
+        "four": [*answer("r4", text("4")), answer("r3", text("3"))[1]],
+        "five": answer("r5", text("5")),
+    }
+
+    def respond(request: dict[str, Any]) -> list[dict[str, Any]]:
+        return answers[request["input"][-1]["content"] if "input" in request else None]
+
+    async def talk(url: str, last: str, *sent: dict[str, Any]) -> None:
+        async with aiohttp.ClientSession() as client, client.ws_connect(url + "/t/r/v1/responses") as ws:
+            for message in sent:
+                await ws.send_json({"type": "response.create", "model": "m", **message})
+            while (await ws.receive_json()).get("response", {}).get("id") != last:
+                pass
+            await ws.receive_json()
+
+    asked = {words: {"role": "user", "content": words} for words in ("one", "two", "three", "four", "five")}
+    creates = [{"input": [item]} for item in asked.values()]
+    with serving(*[respond] * 9) as (url, _, _), Proxy(store, [url]) as proxy:
+        asyncio.run(talk(proxy.url, "r4", creates[0], {"type": "response.cancel"}, *creates[1:4]))
+        asyncio.run(talk(proxy.url, "r5", creates[4] | {"previous_response_id": "r4"}))
+    found = {c.request["input"][-1]["content"]: c for c in one(store).llm_calls}
+    assert {words: c.text for words, c in found.items()} == {"one": "par", "two": "never", "three": "3", "four": "4", "five": "5"}
+    assert found["five"].request["input"] == [asked["four"], text("4"), asked["five"]]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
 import openai
+import pytest
 
 import odograph
 from odograph.proxy.service import Proxy
 from tests.llm_server import Answer, LLMServer
 from tests.proxy.test_passing import one, post
-from tests.proxy.wire import Wire, json_answer
+from tests.proxy.wire import END, Wire, chat_body, chat_chunk, chunk, events, head_of, json_answer
 
 TOOLS: Any = [
     {
@@ -244,6 +248,25 @@ def test_retries_are_one_call(store: odograph.Store) -> None:
     assert (call.text, len(t.steps), [r["status_code"] for r in call.extra["retries"]]) == ("fine", 1, [529, 429])
 
 
+@pytest.mark.parametrize("path", ["/t/r/v1/chat/completions", "/v1/chat/completions"])
+def test_a_request_that_is_spelt_anew_is_a_retry(store: odograph.Store, path: str) -> None:
+    """A client that makes its request anew for each try: other spaces, another order of keys, new names of the request, compressed, no
+    stream any more. Another question, and the same with another setting, are no retries."""
+    first = {"model": "m", "messages": [SYSTEM, user("q")], "temperature": 0.5, "tools": TOOLS, "request_id": "1", "stream": True}
+    turned = {k: v for k, v in reversed(first.items()) if k != "stream"} | {"request_id": "2"}
+    turned["messages"] = [dict(reversed(m.items())) for m in first["messages"]]
+    tries = [json.dumps(first), json.dumps(turned, indent=1), json.dumps(first, separators=(",", ":"))]
+    others = [json.dumps(first | more) for more in ({"messages": [SYSTEM, user("p")]}, {"temperature": 0.4})]
+    answers = iter([[head_of(0, status="529 Full")]] * 5 + [json_answer(chat_body("fine"))])
+    with Wire(lambda head, body: next(answers)) as upstream, Proxy(store, [upstream.url]) as proxy:
+        for body in [*tries, *others]:
+            post(proxy.url, path, body.encode())
+        post(proxy.url, path, gzip.compress(tries[1].encode()), content_encoding="gzip")
+    calls = [c for t in store.trajectories() for c in t.llm_calls]
+    tried = sorted((c.text, [r["status_code"] for r in (c.extra or {}).get("retries", [])]) for c in calls)
+    assert tried == [("", []), ("", []), ("fine", [529, 529, 529])]
+
+
 def test_a_restarted_proxy_goes_on_where_it_was(store: odograph.Store) -> None:
     """A run that goes on behind another proxy on the same store is one trajectory: the tool's result finds its call."""
     first = Answer(text="", tool_calls=[ask("sh", command="ls")])
@@ -310,3 +333,44 @@ def test_tool_calls_that_the_agent_names_itself(store: odograph.Store) -> None:
             post(proxy.url, path, json.dumps({"contents": contents, "tools": tools}).encode())
     t = one(store)
     assert [a.result for a in t.steps[0].actions] == [{"n": 0}, {"n": 1}] and t.status == "completed"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_agent_acts_while_the_stream_of_an_answer_goes_on(store: odograph.Store, ends: bool) -> None:
+    """An agent acts on a whole answer whose stream stays open: its next call is recorded behind this one, with the tool's result. What
+    the stream brings then is part of the one record; so is nothing, where the agent leaves."""
+    asked = {"tool_calls": [{"index": 0, **ask("sh", command="ls")}]}
+    began = [
+        chat_chunk(None) | {"choices": [{"index": 0, "delta": asked, "finish_reason": None}]},
+        chat_chunk(None, "tool_calls"),
+    ]
+    usage = chat_chunk(None) | {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}}
+    goes_on = threading.Event()
+
+    def script(head: bytes, body: bytes) -> Iterator[bytes]:
+        if b'"tool"' in body:
+            yield from json_answer(chat_body("done"))
+            return
+        yield head_of(None, "text/event-stream")
+        yield from map(chunk, events(began, done=False))
+        goes_on.wait(60)
+        yield from [*map(chunk, events([usage])), END]
+
+    messages = [SYSTEM, user("tidy up")]
+    with Wire(script) as upstream, Proxy(store, [upstream.url]) as proxy:
+        client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="k", max_retries=0)
+        stream = client.chat.completions.create(model="m", messages=messages, tools=TOOLS, stream=True)
+        next(event for event in stream if event.choices[0].finish_reason)
+        talk(proxy, [*messages, {"role": "assistant", "tool_calls": [ask("sh", command="ls")]}, result("a.txt")])
+        if ends:
+            goes_on.set()
+            assert [event.usage.completion_tokens for event in stream if event.usage] == [5]
+        else:
+            stream.close()
+            goes_on.set()
+    t = one(store)
+    first, second = t.llm_calls
+    assert [s.observation for s in t.steps] == ["tidy up", None] and second.text == "done"
+    assert [(a.name, a.result, a.llm_call) for a in t.steps[0].actions] == [("sh", "a.txt", first.id)]
+    assert (first.error, first.response["usage"] if ends else None) == (None, usage["usage"] if ends else None)
+    assert len(first.record.events["rows"]) == 2 + ends

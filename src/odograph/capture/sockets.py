@@ -1,7 +1,7 @@
 """Responses over a WebSocket (`client.responses.connect()` of the OpenAI SDK) -> `llm_call`s. What passes stays untouched.
 
 A message `response.create` is the request, the events behind it are the stream that answers. `previous_response_id` stands for
-a history that the server keeps: the record holds that history, as far as it passed this socket.
+a history that the server keeps: the record holds that history, as far as it passed a socket.
 Source: https://platform.openai.com/docs/guides/websocket-mode.
 """
 
@@ -61,15 +61,25 @@ def _recorded(kind: type[Any]) -> type[Any]:
     return type(kind.__name__, (kind,), about)
 
 
-class Calls:
-    """The calls that pass one socket. `begin` makes the exchange of a request's body."""
+class _Open:
+    """A call without an end: its history, and whether the model is asked (`generate: false` only sends history ahead)."""
 
-    def __init__(self, begin: Callable[[bytes], Exchange] | None = None) -> None:
+    def __init__(self, exchange: Exchange, items: list[Any], asks: bool) -> None:
+        self.exchange = exchange
+        self.items = items
+        self.asks = asks
+        #: The answer's id, once the answer has begun.
+        self.id: str | None = None
+
+
+class Calls:
+    """The calls that pass one socket. `begin` makes the exchange of a request's body. `known`: the history up to an answer,
+    by the answer's id; sockets may share it."""
+
+    def __init__(self, begin: Callable[[bytes], Exchange] | None = None, known: dict[str, list[Any]] | None = None) -> None:
         self._begin = begin or self._exchange
-        #: With the history, and whether the model is asked: `generate: false` only sends history ahead.
-        self._open: deque[tuple[Exchange, list[Any], bool]] = deque()
-        #: The history up to an answer, by the answer's id.
-        self._known: dict[str, list[Any]] = {}
+        self._open: deque[_Open] = deque()
+        self._known = {} if known is None else known
         self._later = Later()
         self._dialect = dialects.get("openai.responses")
 
@@ -91,7 +101,7 @@ class Calls:
                 items = request["input"] = [*before, *items]
             exchange = self._begin(encode(request))
             exchange.answered(101, {"content-type": "text/event-stream"})
-            self._open.append((exchange, items, event.get("generate") is not False))
+            self._open.append(_Open(exchange, items, event.get("generate") is not False))
         except Exception as error:
             faults.fault(error)
 
@@ -103,28 +113,42 @@ class Calls:
             return
         try:
             data = message.encode() if isinstance(message, str) else bytes(message)
-            exchange, items, _ = self._open[0]
-            if not exchange.took(b"data: " + data.replace(b"\r", b"").replace(b"\n", b" ") + b"\n\n"):
+            one = self._answered(data)
+            if not one.exchange.took(b"data: " + data.replace(b"\r", b"").replace(b"\n", b" ") + b"\n\n"):
                 return
-            self._end()
+            self._end(one)
             answer = _event(data).get("response")
             if isinstance(answer, dict) and isinstance(answer.get("id"), str):
-                self._known[answer["id"]] = [*items, *self._dialect.said(answer)]
+                self._known[answer["id"]] = [*one.items, *self._dialect.said(answer)]
                 while len(self._known) > _MOST:
                     self._known.pop(next(iter(self._known)), None)
         except Exception as error:
             faults.fault(error)
 
+    def _answered(self, data: bytes) -> _Open:
+        """The call that an event belongs to: the first, whose answer may begin with it. Where several are open, by the answer's
+        id: a server may leave an answer without an end, or answer two calls at once."""
+        one = self._open[0]
+        if len(self._open) == 1 and one.id is not None:
+            return one
+        answer = _event(data).get("response")
+        id = answer.get("id") if isinstance(answer, dict) else None
+        if not isinstance(id, str):
+            return one
+        found = next((o for o in self._open if o.id == id), None) or next((o for o in self._open if o.id is None), one)
+        found.id = id
+        return found
+
     def close(self, error: BaseException | None = None) -> None:
         while self._open:
-            self._end(error)
+            self._end(self._open[0], error)
 
-    def _end(self, error: BaseException | None = None) -> None:
-        exchange, _, asks = self._open.popleft()
-        if asks:
-            exchange.finish(error)
+    def _end(self, one: _Open, error: BaseException | None = None) -> None:
+        self._open.remove(one)
+        if one.asks:
+            one.exchange.finish(error)
         else:
-            exchange.drop()
+            one.exchange.drop()
 
 
 def _event(message: Any) -> dict[str, Any]:

@@ -218,6 +218,17 @@ def is_complete(dialect: Dialect, body: Any) -> bool:
     return bool(found) and dialect.later(body) is None and all(c.finish_reason is not None for c in found)
 
 
+def finishes(event: Any) -> bool:
+    """Whether an event of a stream, in any dialect, says why an answer ended. Events may follow it: counts, or none for long."""
+    if not isinstance(event, dict):
+        return False
+    found = event.get("choices") or event.get("candidates")
+    if isinstance(found, list):
+        return any(isinstance(c, dict) and (c.get("finish_reason") or c.get("finishReason")) is not None for c in found)
+    delta = event.get("delta")
+    return isinstance(delta, dict) and delta.get("stop_reason") is not None
+
+
 class Resent:
     """What of a dialect's calls is stored once; where the dialect is not known, what is so in any of ours."""
 

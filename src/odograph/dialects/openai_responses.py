@@ -27,7 +27,7 @@ HISTORY = "input"
 #: NeMo Gym's model servers put the ids and logprobs of a response on the last item of its output.
 PROMPT_IDS = (("response", "output", -1, "prompt_token_ids"),)
 ANSWER_IDS = (("response", "output", -1, "generation_token_ids"),)
-_LAST = ("response.completed", "response.incomplete", "response.failed")
+_LAST = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _NOT_PARAMS = ("model", "input", "instructions", "tools")
 _CALLS = (
     "function_call",

@@ -29,6 +29,8 @@ _ADDED = re.compile(
     r"<(system-reminder|environment_context|user_instructions|permissions instructions|session_context|INSTRUCTIONS"
     r"|skills_instructions)>"
 )
+#: Fields that a client gives a request anew when it sends the request again, and those by which it gives up streaming then.
+_OF_TRY = ("client_metadata", "request_id", "rid", "stream", "stream_options")
 _LONG = 20  # characters of an argument that may stand inside of a prompt
 
 
@@ -49,7 +51,13 @@ class Asked:
     @cached_property
     def values(self) -> list[bytes]:
         """`marks` of the items' values, as the store keeps them: not the bytes that crossed the wire."""
-        return _marks(encode(self._clean(_parsed(item))) for item in self.items)
+        return _marks(encode(_in_order(self._clean(_parsed(item)))) for item in self.items)
+
+    @cached_property
+    def same(self) -> bytes:
+        """The hash of what is asked. That of a request spelt anew is equal: other spaces, another order of keys."""
+        asked = {name: value for name, value in self.request.items() if name not in _OF_TRY}
+        return blake2b(_CACHE.sub(b"", encode(_in_order(asked))), digest_size=16).digest()
 
     @property
     def before(self) -> str | None:
@@ -135,6 +143,14 @@ def _marks(items: Iterable[bytes]) -> list[bytes]:
     for data in items:
         marks.append(blake2b((marks[-1] if marks else b"") + _CACHE.sub(b"", data), digest_size=16).digest())
     return marks
+
+
+def _in_order(value: Any) -> Any:
+    """A value with the keys of its objects in order."""
+    value = _parsed(value)
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    return [_in_order(item) for item in value] if isinstance(value, list) else value
 
 
 def _parsed(item: Any) -> Any:

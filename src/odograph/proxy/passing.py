@@ -10,8 +10,9 @@ from typing import Any
 
 from .. import encodings
 from ..capture.exchange import Asked, Exchange, Later
+from ..capture.faults import fault
 from ..capture.scope import Scope
-from ..dialects import Dialect
+from ..dialects import Dialect, finishes, is_complete
 from ..dialects.framing import Stream
 from ..wire import of_wire
 from . import conversations
@@ -41,9 +42,11 @@ class Passing(Exchange):
         place: Place,
         look: Look,
         later: Later,
+        finished: set[Passing],
         limit: int,
         asked: Asked | None = None,
     ) -> None:
+        """`finished`: where it is from the moment in which its answer is whole until it is on record."""
         super().__init__(
             dialect, path, {}, b"" if asked is None else asked.sent, lambda data, _: data, later, asked, ends_itself=True
         )
@@ -59,6 +62,11 @@ class Passing(Exchange):
         self._parsed_of: bytes | None = None
         self._placing = place
         self._looking = look
+        self._finished = finished
+        #: When the answer was whole, though its stream may go on.
+        self.finished_at: int | None = None
+        #: What was recorded while its stream went on: where, how many events, and the record.
+        self._stood: tuple[Scope, int, dict[str, Any]] | None = None
         self._limit = limit
         self._parts: list[bytes] = []
         #: How many bytes the request has.
@@ -67,7 +75,7 @@ class Passing(Exchange):
         self._request_encoding = self._at_least = ""
         self._undo: encodings.Decoder | None = None
         self._cut = False
-        self._swallowing = threading.Lock()
+        self._swallowing = threading.RLock()
 
     def since(self, started: int, clock: int) -> None:
         """It began earlier: nanoseconds since 1970, and of the performance counter."""
@@ -99,28 +107,38 @@ class Passing(Exchange):
 
     def took(self, data: bytes) -> bool:
         """Takes a piece of the response in. Whether it brings the last event of a stream."""
+        with self._swallowing:
+            return self._took(data)
+
+    def _took(self, data: bytes) -> bool:
         over = False
         for piece in self._undo(data) if self._undo is not None else (data,):
             self._answer_size += len(piece)
             if self._answer_size > self._limit:
                 self._cut = True
                 return False
+            before = self._events
             over = super().took(piece) or over
+            if self._events != before and self.finished_at is None and self._stream is not None:
+                if any(map(finishes, self._stream.events[before:])):
+                    self.finished_at = time.time_ns()
+                    self._finished.add(self)
         if self._stream is not None and self.status is not None and self.status < 300:
             self._chunks.clear()  # the events are all that is needed
         return over
 
     def fold(self) -> None:
         """Delta-codes the events that came. Whoever calls this now and then makes the call's end shorter."""
-        stream = self._stream
-        if stream is None or self._recorded:
-            return
-        if len(stream.events) < _MANY:
-            self._folding.add(stream.events)
-            return
-        self._folding.take(stream.events)
-        del stream.names[:-1]
-        self._events = len(stream.events)
+        with self._swallowing:
+            stream = self._stream
+            if stream is None or self._recorded:
+                return
+            if len(stream.events) < _MANY:
+                self._folding.add(stream.events)
+                return
+            self._folding.take(stream.events)
+            del stream.names[:-1]
+            self._events = len(stream.events)
 
     def swallow(self, data: bytes) -> bool:
         """`took` and `fold`, in any thread."""
@@ -185,7 +203,32 @@ class Passing(Exchange):
     def _request(self) -> Any:
         return self._parsed if self._parsed_of is self.body else super()._request()
 
+    def finish(self, error: Any = None) -> None:
+        self._finished.discard(self)
+        super().finish(error)
+
+    def stand(self) -> None:
+        """Records the call as it stands, if its answer is whole: an agent acts on it, and its next call is about to be recorded.
+        The record that its end makes takes the place of this one."""
+        self._finished.discard(self)
+        with self._swallowing:
+            stream = self._stream
+            if stream is None or self._recorded:
+                return
+            stands = Stream()
+            stands.events, stands.names, stands.done = list(stream.events), list(stream.names), stream.done
+            try:
+                if is_complete(self.dialect, self.dialect.assemble(self._came(stands))):
+                    self._stream = stands
+                    self._record(None)
+            except Exception as failure:
+                fault(failure)
+            finally:
+                self._stream = stream
+
     def _record(self, error: Any) -> None:
+        if error is None and self._stood is not None and self._count() == self._stood[1]:
+            return
         self.ready()
         if self._parsed_of is not self.body:
             self.parts = None
@@ -204,6 +247,10 @@ class Passing(Exchange):
             return stream.events
         self._folding.add(stream.events)
         return self._folding.events()
+
+    def _count(self) -> int:
+        """How many events came."""
+        return self._folding.taken + (0 if self._stream is None else len(self._stream.events))
 
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
         if self.asked_size > self._limit:
@@ -229,7 +276,15 @@ class Passing(Exchange):
         failure = self._attempt(self.status, made.get("error"), made["duration"]) if may_repeat or self._broken(made) else None
         if self._refused:
             made["extra"] = {**made.get("extra", {}), "retries": self._refused}
-        scope = self._placing(self, made, answer, failure)
+        if self._stood is not None:
+            scope, _, before = self._stood
+            made |= before
+            scope.record_call(made)
+        else:
+            scope = self._placing(self, made, answer, failure)
+        if not self._recorded and scope.last_call is not None:  # it stands for now
+            kept: dict[str, Any] = {name: made[name] for name in ("purpose", "extra") if name in made}
+            self._stood = scope, self._count(), kept | {"supersedes": scope.last_call.id}
         id = self.dialect.later(answer)
         if id is not None and scope.last_call is not None:
             self._later.put(id, Asked(self._path, self.sent, self.started, scope, scope.last_call.id))

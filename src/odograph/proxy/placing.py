@@ -52,6 +52,11 @@ def _renamed(pending: OrderedDict[str, Pending], sent: list[tuple[str, str]]) ->
                 pending[id] = pending.pop(old)
 
 
+def _asked_by(asked: Asked, call: Passing) -> Any:
+    """What a call asks for, where it is compared with one that failed."""
+    return asked.same if asked.request else (call.asked_size, blake2b(call.sent, digest_size=16).digest())
+
+
 class Placer:
     """Writes the calls of one proxy into a store."""
 
@@ -60,8 +65,10 @@ class Placer:
         self._trails: OrderedDict[tuple[Any, ...], Trail] = OrderedDict()
         #: The conversations of no named run or session by the hash of their last request.
         self._tips: defaultdict[bytes, list[Talk]] = defaultdict(list)
-        #: Calls that failed and may be repeated, by who asked and what: where they were recorded, and what was tried.
+        #: Calls that failed and may be repeated, by who asked and what: where they were recorded, and what was tried. And
+        #: how many there are by who asked: where there are none, no request is compared.
         self._failed: OrderedDict[tuple[Any, ...], Attempt] = OrderedDict()
+        self._failures: Counter[tuple[Any, ...]] = Counter()
         #: The conversations whose history the server keeps, by the id of a response that may be gone on from.
         self._responses: OrderedDict[str, Talk] = OrderedDict()
         self._asleep = Asleep(store)
@@ -70,6 +77,8 @@ class Placer:
         self._has_learned = False  # whether some conversation was learned from the store
         #: What has a program that starts and ends it (`odograph record`), by its run.
         self._owned: dict[str, dict[str, Any]] = {}
+        #: Calls whose answer is whole and whose stream goes on.
+        self.finished: set[Passing] = set()
         self.recorded: int = 0
 
     # --- a call --------------------------------------------------------------------------------------------------------------
@@ -78,6 +87,9 @@ class Placer:
         """Records a call. `failure`: what the attempt came to, where it may be repeated. Returns the scope that it is in.
 
         A call whose place can't be told, whatever its content, is a trajectory of its own."""
+        for other in list(self.finished):  # an agent may act on an answer whose stream goes on
+            if other.finished_at is not None and other.finished_at < call.started:
+                other.stand()
         try:
             return self._place(call, made, answer, failure)
         except StoreError:
@@ -100,22 +112,19 @@ class Placer:
         asked = (call.parts if "request" in made else None) or self.look(call.dialect, made.get("request"))
         address, sender = call.address, call.sender
         session = sender.session or session_in(made.get("request"))
-        digest = blake2b(call.sent, digest_size=16).digest()
-        again = (address.run, address.attempt, session, sender.agent, digest)
-        earlier = self._failed.pop(again, None)
+        who = (address.run, address.attempt, session, sender.agent, made.get("model"), len(asked.items))
+        earlier = self._tried(who, asked, call) if self._failures else None
         attempts: list[dict[str, Any]] = []
         if earlier is None:
             trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
             if talk is not None and talk.is_repeated_by(asked):
                 earlier, talk.failed = talk.failed, None
         scope: Scope | None = None
-        if earlier is not None and time.time_ns() - earlier.time < RETRIED_NS:
+        if earlier is not None:
             trail, talk, scope, purpose = earlier[:4]
             attempts = earlier.attempts
             made["supersedes"] = earlier.id
             made["extra"] = {**(made.get("extra") or {}), "retries": attempts}
-        elif earlier is not None:
-            trail, talk, purpose = self._whose(asked, address, sender._replace(session=session), made, call)
         if purpose != "act":
             made["purpose"] = purpose
         trail.calls += 1
@@ -127,14 +136,34 @@ class Placer:
             self.recorded += 1
             if failure is not None:
                 tried = [*attempts, failure]
-                self._failed[again] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
-                while len(self._failed) > _MOST_FAILED:
-                    self._failed.popitem(last=False)
+                key = who, _asked_by(asked, call)
+                self._failures[who] += key not in self._failed
+                self._failed[key] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
             elif talk is not None:
                 self._answered(talk, scope, asked, ref.id, answer, call, made)
             elif trail.ends and not trail.talks and trail.key[0] == "lone":
                 self._close(trail, "completed")
         return scope
+
+    def _tried(self, who: tuple[Any, ...], asked: Asked, call: Passing) -> Attempt | None:
+        """The attempt that failed and is repeated now."""
+        before = time.time_ns() - RETRIED_NS
+        while self._failed:
+            key, oldest = next(iter(self._failed.items()))
+            if oldest.time > before and len(self._failed) <= _MOST_FAILED:
+                break
+            self._forget(key)
+        if who not in self._failures:
+            return None
+        key = who, _asked_by(asked, call)
+        return self._forget(key) if key in self._failed else None
+
+    def _forget(self, key: tuple[Any, ...]) -> Attempt:
+        who = key[0]
+        self._failures[who] -= 1
+        if not self._failures[who]:
+            del self._failures[who]
+        return self._failed.pop(key)
 
     def _whose(
         self, asked: Asked, address: Address, sender: Sender, made: dict[str, Any], call: Passing

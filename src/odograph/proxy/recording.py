@@ -20,6 +20,7 @@ from .placing import Placer
 from .senders import sender
 
 T = TypeVar("T")
+_MOST_RUNS = 100  # whose WebSockets' histories are kept
 
 
 class Recording:
@@ -35,10 +36,12 @@ class Recording:
         self._at_work = False
         self._recorded: deque[asyncio.Future[None]] = deque()
         self._told = False
+        self._known: dict[str | None, dict[str, list[Any]]] = {}
 
     def begin(self, dialect: Dialect, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing:
         """A call that begins."""
-        return Passing(dialect, path, address, sender(headers), self.placer.place, self.placer.look, self._later, limit)
+        placer = self.placer
+        return Passing(dialect, path, address, sender(headers), placer.place, placer.look, self._later, placer.finished, limit)
 
     def fetched(self, path: str, address: Address, headers: Mapping[str, str], limit: int) -> Passing | None:
         """The call whose answer a GET fetches; None where that is none."""
@@ -47,7 +50,15 @@ class Recording:
         if found is None or asked is None:
             return None
         placer = self.placer
-        return Passing(found[0], asked.path, address, sender(headers), placer.place, placer.look, self._later, limit, asked)
+        at = found[0], asked.path, address, sender(headers)
+        return Passing(*at, placer.place, placer.look, self._later, placer.finished, limit, asked)
+
+    def known(self, address: Address) -> dict[str, list[Any]]:
+        """The histories up to the answers that a run's WebSockets got: one socket goes on where another ended."""
+        found = self._known.setdefault(address.run, {})
+        while len(self._known) > _MOST_RUNS:
+            self._known.pop(next(iter(self._known)))
+        return found
 
     def sticky(self, address: Address, headers: Mapping[str, str]) -> str | None:
         """What a request's upstream is chosen by: its run, else its session."""

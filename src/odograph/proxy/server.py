@@ -168,7 +168,7 @@ class Door:
                 call.policy = self.traffic.policy
                 return call
 
-            turns = Turns(begin, self.traffic, lambda: self.gate.still_admits(admitted))
+            turns = Turns(begin, self.traffic, lambda: self.gate.still_admits(admitted), self._recording.known(admitted.address))
         try:
             with upstream:
                 return await bridge(request, self._client, url, headers, turns, self._recording.quietly, self._limits.copy)

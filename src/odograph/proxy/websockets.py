@@ -25,7 +25,7 @@ from .passing import Passing
 #: Statuses by which a server says that it has no WebSocket at a path.
 _NONE_THERE = (400, 404, 405, 501)
 #: What stands in a message that ends a call, which is then recorded before the client gets it.
-_ENDS = ('"response.completed"', '"response.incomplete"', '"response.failed"', '"error"')
+_ENDS = ('"response.completed"', '"response.incomplete"', '"response.failed"', '"response.cancelled"', '"error"')
 #: Headers of a handshake, which each hop makes anew.
 HANDSHAKE = (
     "sec-websocket-key",
@@ -39,9 +39,12 @@ HANDSHAKE = (
 class Turns:
     """The calls of one socket, and whether one runs."""
 
-    def __init__(self, begin: Callable[[bytes], Passing], traffic: Traffic, admitted: Callable[[], bool]) -> None:
-        """`begin` makes the call of a request's body. `admitted`: whether the socket's client may still call."""
-        self.calls: Calls = Calls(self._begun)
+    def __init__(
+        self, begin: Callable[[bytes], Passing], traffic: Traffic, admitted: Callable[[], bool], known: dict[str, list[Any]]
+    ) -> None:
+        """`begin` makes the call of a request's body. `admitted`: whether the socket's client may still call. `known`: the
+        histories of the answers that the run's sockets got."""
+        self.calls: Calls = Calls(self._begun, known)
         self._begin = begin
         self._traffic = traffic
         self._admitted = admitted
