@@ -316,6 +316,11 @@ def test_sub_agents_of_sub_agents_and_of_workflows(tmp_path: Path) -> None:
         {"type": "selected_lines_in_ide", "filename": "f", "content": "the third knot"},
         {"type": "mcp_instructions_delta", "addedBlocks": ["the third knot"]},
         {"type": "async_hook_response", "response": {"hookSpecificOutput": {"additionalContext": "the third knot"}}},
+        {"type": "async_hook_response", "response": {"systemMessage": "the third knot"}},
+        {"type": "hook_stopped_continuation", "hookName": "Stop", "message": "the third knot"},
+        {"type": "invoked_skills", "skills": [{"name": "knots", "content": "the third knot"}]},
+        {"type": "relevant_memories", "memories": [{"path": "m", "content": "the third knot"}]},
+        {"type": "todo", "content": [{"content": "the third knot", "status": "pending"}], "itemCount": 1},
     ],
     ids=lambda a: str(a["type"]),
 )
@@ -324,6 +329,17 @@ def test_what_was_attached_is_in_the_next_prompt(tmp_path: Path, attachment: dic
     values = [cc(1, "user", "Tie", None), cc(2, "attachment", None, attachment=attachment), cc(3, "assistant", "Tied")]
     (sent,) = prompts(one("claude-code", lines(tmp_path / "a.jsonl", values)))
     assert "the third knot" in sent
+
+
+@pytest.mark.parametrize("kind", ["command_permissions", "structured_output", "hook_non_blocking_error", "dynamic_skill"])
+def test_attachments_that_no_model_is_told(tmp_path: Path, kind: str) -> None:
+    values = [
+        cc(1, "user", "Tie", None),
+        cc(2, "attachment", None, attachment={"type": kind, "content": "knot"}),
+        cc(3, "assistant", "Tied"),
+    ]
+    (sent,) = prompts(one("claude-code", lines(tmp_path / "a.jsonl", values)))
+    assert "knot" not in sent
 
 
 def test_an_embedded_sub_agent_is_inside_of_the_call_that_started_it(tmp_path: Path) -> None:

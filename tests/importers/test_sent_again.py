@@ -14,7 +14,7 @@ from odograph.types import Action, LLMCall
 
 from .scaffold import of, one, write
 from .test_as_they_were import lines
-from .test_growing import T
+from .test_growing import T, cc, use
 
 MS = 1_772_359_200_000
 
@@ -128,6 +128,50 @@ def test_pis_oldest_files_are_lists(tmp_path: Path) -> None:
     pi.reply("Aye")
     pi.entries = [{k: v for k, v in e.items() if k not in ("id", "parentId") or e["type"] == "session"} for e in pi.entries]
     assert sent(pi.read(tmp_path))[2][1:] == ["Two", "Aye Two"]
+
+
+# --- Claude Code ----------------------------------------------------------------------------------------------------------
+
+
+def results(*answers: tuple[str, str]) -> list[dict[str, Any]]:
+    return [{"type": "tool_result", "tool_use_id": id, "content": content} for id, content in answers]
+
+
+def test_what_a_micro_compaction_of_claude_code_cleared(tmp_path: Path) -> None:
+    """The boundary names the tools whose results are sent as a sentence from then on. The conversation goes on, and can be gone back
+    in; what was sent before stays."""
+    cleared = {"compactedToolIds": ["t1"], "clearedAttachmentUUIDs": []}
+    talk = [
+        cc(1, "user", "One", None),
+        cc(2, "assistant", [*use("t1", command="ls"), *use("t2", command="pwd")]),
+        cc(3, "user", results(("t1", "OARS"), ("t2", "SHIP"))),
+        cc(4, "assistant", "Aye"),
+        cc(5, "user", "Two"),
+        cc(6, "system", None, subtype="microcompact_boundary", microcompactMetadata=cleared),
+        cc(7, "assistant", "Aye two"),
+        cc(8, "user", "Three"),
+        cc(9, "assistant", "Aye three"),
+        cc(10, "user", "Another three", "u7"),
+        cc(11, "assistant", "Aye again"),
+    ]
+    calls = of(LLMCall, one("claude-code", lines(tmp_path / "c.jsonl", talk)))
+    told = [json.dumps(list(c.request["messages"])) for c in calls]
+    assert ["OARS" in t for t in told] == [False, True, False, False, False]
+    assert ["Old tool result content cleared" in t for t in told] == [False, False, True, True, True]
+    assert all("SHIP" in t and "Two" in t for t in told[2:]) and "Aye three" not in told[4]
+
+
+def test_attachments_stand_behind_an_error_of_the_api(tmp_path: Path) -> None:
+    """An error that the program wrote in the model's place ends what attachments are sent before, though it is not sent."""
+    failed = cc(3, "assistant", "API Error: 529", isApiErrorMessage=True)
+    failed["message"]["model"] = "<synthetic>"
+
+    def told(n: int, said: str) -> dict[str, Any]:
+        return cc(n, "attachment", None, attachment={"type": "skill_listing", "content": said})
+
+    talk = [cc(1, "user", "One", None), told(2, "A"), failed, cc(4, "user", "Two"), told(5, "B"), cc(6, "assistant", "Aye")]
+    session = one("claude-code", lines(tmp_path / "c.jsonl", talk))
+    assert sent(session) == [["A", "One", "B", "Two"]]
 
 
 # --- OpenCode -------------------------------------------------------------------------------------------------------------

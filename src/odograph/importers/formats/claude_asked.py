@@ -23,10 +23,17 @@ _TOLD = (
     "hook_additional_context",
     "critical_system_reminder",
     "skill_listing",
-    "invoked_skills",
     "output_style",
     "selected_lines_in_ide",
+    "ultramemory",
 )
+#: Attachments that the program puts into words of its own: they stand in prompts as they are.
+_SHOWN = (
+    "file", "directory", "nested_memory", "relevant_memories", "mcp_resource", "compact_file_reference", "pdf_reference",
+    "opened_file_in_ide", "agent_mention", "invoked_skills", "todo", "todo_reminder", "task_reminder", "task_status",
+    "task_progress", "plan_mode", "plan_mode_reentry", "plan_mode_exit", "plan_file_reference", "teammate_mailbox", "date_change",
+    "token_usage", "budget_usd",
+)  # fmt: skip
 
 
 def attached(event: dict[str, Any]) -> dict[str, Any] | None:
@@ -47,15 +54,18 @@ def attached(event: dict[str, Any]) -> dict[str, Any] | None:
     elif kind == "hook_blocking_error":
         said = obj(about.get("blockingError")).get("blockingError")
     elif kind == "async_hook_response":
-        said = obj(obj(about.get("response")).get("hookSpecificOutput")).get("additionalContext")
+        answer = obj(about.get("response"))
+        both = (answer.get("systemMessage"), obj(answer.get("hookSpecificOutput")).get("additionalContext"))
+        said = "\n".join(t for t in both if isinstance(t, str) and t)
+    elif kind == "hook_stopped_continuation":
+        said = about.get("message")
     elif kind in ("mcp_instructions_delta", "deferred_tools_delta", "agent_listing_delta"):
         told = about.get("addedBlocks") if kind == "mcp_instructions_delta" else about.get("addedLines")
         said = "\n".join(c for c in told if isinstance(c, str)) if isinstance(told, list) else None
     elif kind in _TOLD:
         said = "\n".join(c for c in content if isinstance(c, str)) if isinstance(content, list) else content
-    elif kind in ("file", "nested_memory", "directory", "mcp_resource", "todo_reminder", "task_reminder", "plan_file_reference"):
-        if content or about.get("planContent"):
-            return {"role": "user", "content": [{**about}]}
+    elif kind in _SHOWN and about.get("content", about):
+        return {"role": "user", "content": [{**about}]}
     return {"role": "user", "content": said} if isinstance(said, str) and said else None
 
 

@@ -20,18 +20,17 @@ from typing import Any
 from ...codec import content_hash
 from ...errors import InvalidInput
 from ...prefix import Prefix
-from ...shape import added, dicts, integer, number, obj, text, without
+from ...shape import added, dicts, integer, items, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from .. import peek
 from ..session import NotBegun, Session, observed_where, parse_time
-from ..views import MOST, Otherwise
+from ..views import MOST, Messages
 from .claude_asked import attached, command, prompt, typed
 from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, put_in_place, session_of
-from .claude_talk import Chain, History, is_prompt, otherwise
+from .claude_talk import Chain, Said, Spot, is_prompt, otherwise
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
-_SAID = 1000
 _OURS = ("_uuids", "_times", "_last", "_call")  # what claude_files.py and this file put into a line
 
 
@@ -129,8 +128,7 @@ class _Reader:
         self.actions: dict[str, Action] = {}
         #: The tool calls that started a sub-agent.
         self.started: set[str] = set()
-        #: Where each line's message stands: the list of messages that it is in, from and to, and whose that is.
-        self.spots: dict[str, tuple[History, int, int, Chain]] = {}
+        self.spots: dict[str, Spot] = {}
         self.silent = False
 
     def session(self) -> Session:
@@ -253,14 +251,16 @@ class _Reader:
         else:
             if kind == "system" and event.get("subtype") == "compact_boundary":
                 self._compacted(chain, event)
+            elif kind == "system" and event.get("subtype") == "microcompact_boundary":
+                chain.clear(self.spots, items(obj(event.get("microcompactMetadata")).get("compactedToolIds")))
+            elif kind == "assistant":  # an answer of the program
+                chain.settle(self.spots)
             shown = attached(event)
             if shown is not None:
-                self._attached(chain, event, shown)
-            elif (said := put_in_place(event)) is not None:
-                self._append(chain, event, said)
-            elif uuid:
-                self.spots[uuid] = (chain.history, len(chain.history), len(chain.history), chain)
-                chain.said.append(uuid)
+                chain.say(self.spots, Said(_names(event), shown, attached=True))
+                self._told(chain, event, shown)
+            else:
+                chain.say(self.spots, Said(_names(event), put_in_place(event)))
             name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
             data = without(event, *_OURS, "type", "timestamp")
             key = uuid or content_hash(data)
@@ -272,7 +272,7 @@ class _Reader:
     def _user(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         results = [b for b in dicts(message.get("content")) if b.get("type") == "tool_result"]
         if event.get("isCompactSummary") and event.get("parentUuid") is None and not chain.kept:
-            self._anew(chain, History())
+            self._anew(chain, Messages())
         elif not results and not event.get("isMeta") and not event.get("isCompactSummary"):
             self._go_back(chain, event)
         said = {"role": message.get("role") or "user", "content": message.get("content")}
@@ -286,30 +286,7 @@ class _Reader:
             self._saw(chain, event, said)
 
     def _append(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], model: str | None = None) -> None:
-        start = len(chain.history)
-        chain.history.add(message, otherwise(message, model))
-        if chain.history.place > start:
-            chain.said = []
-        for uuid in (event.get("uuid"), *event.get("_uuids", ())):
-            if isinstance(uuid, str):
-                self.spots[uuid] = (chain.history, start, start + 1, chain)
-                chain.said.append(uuid)
-
-    def _attached(self, chain: Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
-        """An attachment is sent behind the last reply or tool result, before what was said since. Where very much was said since
-        (an API that never answers), it stays behind that."""
-        history, said = chain.history, chain.said
-        at = history.place if len(said) < _SAID else len(history)
-        history.insert(at, message)
-        history.place = at + 1
-        for uuid in said if at < len(history) - 1 else ():
-            base, start, stop, whose = self.spots[uuid]
-            if base is history and stop > at:
-                self.spots[uuid] = (base, start + (start >= at), stop + 1, whose)
-        if (name := text(event.get("uuid"))) is not None:  # what follows the attachment follows what was said before it
-            self.spots[name] = (history, at, len(history), chain)
-            said.append(name)
-        self._told(chain, event, message)
+        chain.say(self.spots, Said(_names(event), message, otherwise(message, model)))
 
     def _saw(self, chain: Chain, event: dict[str, Any], message: dict[str, Any]) -> None:
         """A message that the model is sent next, and that no tool gave."""
@@ -325,20 +302,31 @@ class _Reader:
         """A prompt that hangs on an earlier line than the last leaves a branch; one that hangs on none begins anew."""
         parent = event.get("parentUuid")
         if parent is None:
-            if "parentUuid" in event and chain.history:
-                self._anew(chain, History())
+            if "parentUuid" in event and (chain.history or chain.waiting):
+                self._anew(chain, Messages())
+            return
+        at = chain.places.get(parent) if isinstance(parent, str) else None
+        if at is not None:
+            if chain.asked_since(at + 1):
+                self._leave(chain)
+                chain.cut(at + 1)
             return
         spot = self.spots.get(parent) if isinstance(parent, str) else None
         if spot is None or spot[3] is not chain:  # it hangs on what another agent did
             return
         base, _, stop, _ = spot
-        if base is chain.history and not any(m["role"] == "assistant" or is_prompt(m) for m in base[stop:]):
+        if (
+            base is chain.history
+            and not chain.asked_since(0)
+            and not any(m["role"] == "assistant" or is_prompt(m) for m in base[stop:])
+        ):
             return  # only results or attachments of the same turn stand in between
         self._anew(chain, base.until(stop))
 
-    def _anew(self, chain: Chain, history: History) -> None:
+    def _anew(self, chain: Chain, history: Messages) -> None:
         self._leave(chain)
-        chain.history, chain.said = history, []
+        chain.cut(0)
+        chain.history = history
 
     def _leave(self, chain: Chain) -> None:
         """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
@@ -349,44 +337,35 @@ class _Reader:
         chain.unanswered, chain.observed = [], []
 
     def _compacted(self, chain: Chain, event: dict[str, Any]) -> None:
+        chain.settle(self.spots)
         about = obj(event.get("compactMetadata"))
         segment, listed = obj(about.get("preservedSegment")), obj(about.get("preservedMessages"))
-        kept: list[tuple[str, dict[str, Any], Otherwise | None]] = []
-        uuids = [u for u in listed.get("uuids", []) if isinstance(u, str)] if isinstance(listed.get("uuids"), list) else []
         head, tail = self.spots.get(str(segment.get("headUuid"))), self.spots.get(str(segment.get("tailUuid")))
-        where = {
-            id(base[start]): uuid for uuid, (base, start, stop, _) in self.spots.items() if stop > start and base is chain.history
-        }
-        if uuids:
-            spots = [(u, self.spots[u]) for u in uuids if u in self.spots]
-            seen: set[int] = set()
-            for uuid, (base, start, stop, _) in spots:
-                if stop > start and id(base[start]) not in seen:
-                    seen.add(id(base[start]))
-                    kept.append((uuid, base[start], base.otherwise.get(start)))
+        kept: dict[int, tuple[Messages, int]] = {}  # by the message's identity
+        if uuids := [u for u in items(listed.get("uuids")) if isinstance(u, str) and u in self.spots]:
+            for base, start, stop, _ in map(self.spots.__getitem__, uuids):
+                if stop > start:
+                    kept.setdefault(id(base[start]), (base, start))
         elif head and tail and head[0] is tail[0]:
-            base = head[0]
-            kept = [(where.get(id(base[n]), ""), base[n], base.otherwise.get(n)) for n in range(head[1], tail[2])]
-        chain.history, chain.said = History(), []
-        chain.kept = kept
-        anchor = text(segment.get("anchorUuid")) or text(listed.get("anchorUuid"))
-        chain.anchor = anchor
-        if kept and anchor == event.get("uuid"):
+            kept = {id(head[0][n]): (head[0], n) for n in range(head[1], tail[2])}
+        names: dict[int, list[str]] = {}
+        for uuid, (base, start, stop, _) in self.spots.items() if kept else ():
+            if stop > start and id(base[start]) in kept:
+                names.setdefault(id(base[start]), []).append(uuid)
+        chain.history = Messages()
+        chain.kept = [Said(names.get(key, []), base[n], base.otherwise.get(n)) for key, (base, n) in kept.items()]
+        chain.anchor = text(segment.get("anchorUuid")) or text(listed.get("anchorUuid"))
+        if kept and chain.anchor == event.get("uuid"):
             self._keep(chain)
 
     def _keep(self, chain: Chain) -> None:
         kept, chain.kept, chain.anchor = chain.kept, [], None
-        places: dict[int, int] = {}
-        for _, message, other in kept:
-            places[id(message)] = len(chain.history)
-            chain.history.add(message, other)
-        chain.said = []
-        for uuid, (base, start, stop, _) in list(self.spots.items()):
-            if base is not chain.history and stop > start and (at := places.get(id(base[start]))) is not None:
-                self.spots[uuid] = (chain.history, at, at + 1, chain)
+        for said in kept:
+            chain.say(self.spots, said)
 
     def _call(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         chain.step += 1
+        chain.settle(self.spots)
         reply = {"role": "assistant", "content": message.get("content")}
         if self.silent:
             self._append(chain, event, reply, text(message.get("model")))
@@ -483,6 +462,11 @@ class _Reader:
             took = round(stated * 1e6)
         duration = took if took is not None and took >= 0 else None
         self.to.replace(known, result=block.get("content"), ok=not failed, extra=extra, duration=duration)
+
+
+def _names(event: dict[str, Any]) -> list[str]:
+    """What other lines call a line: its own uuid, and those of lines that were put together with it."""
+    return [uuid for uuid in (event.get("uuid"), *event.get("_uuids", ())) if isinstance(uuid, str)]
 
 
 def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:
