@@ -179,7 +179,15 @@ def test_no_request_names_an_upstream(store: odograph.Store) -> None:
                 b"HTTP/1.1 200"
             )
         # out of the upstream's own path; and what the upstream would get as another path than the one that was looked at
-        for target in (b"/../x", b"/v1/%2E./x", b"/t/r/-/../x", b"/t/../../x", b"/v1/chat/completions#x"):
+        for target in (
+            b"/../x",
+            b"/v1/%2E./x",
+            b"/t/r/-/../x",
+            b"/t/../../x",
+            b"/v1/..%2Fx",
+            b"/v1/x%5c..",
+            b"/v1/chat/completions#x",
+        ):
             assert raw(proxy.url, b"GET " + target + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").startswith(
                 b"HTTP/1.1 400"
             )

@@ -35,6 +35,11 @@ request = urllib.request.Request(os.environ["OPENAI_BASE_URL"] + "/chat/completi
 print(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
 """
 
+#: What of Codex matters here: its base URL comes by a flag.
+CODEX = QUICK.replace("import json, os,", "import json, os, sys,").replace(
+    'os.environ["OPENAI_BASE_URL"]', "json.loads(sys.argv[sys.argv.index('-c') + 1].partition('=')[2])"
+)
+
 
 def environment(server: LLMServer, home: Path) -> dict[str, str]:
     keys = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "HOME": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
@@ -272,6 +277,26 @@ def test_each_agent_is_led_by_its_own_variables_and_flags(tmp_path: Path) -> Non
         assert row == wanted and (env["OPENAI_BASE_URL"], env["ANTHROPIC_BASE_URL"], env["GOOGLE_GEMINI_BASE_URL"]) == tuple(
             bases.values()
         )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["sh", "-c", "exec codex exec hi"], ["env", "X=1", "codex", "exec", "hi"], ["make", "-s"], ["npx", "-y", "@openai/codex@1"]],
+)
+def test_an_agent_that_something_else_starts_is_led_too(tmp_path: Path, argv: list[str]) -> None:
+    """A shell, `env`, `make`, `npx` or a script starts Codex, which flags alone lead; pi and opencode find their configurations."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("codex", "npx"):
+        (programs / name).write_text(f"#!{sys.executable}\n" + CODEX)
+        (programs / name).chmod(0o755)
+    (tmp_path / "makefile").write_text("all:\n\t@codex exec hi\n")
+    (tmp_path / ".pi/agent/bin").mkdir(parents=True)
+    with LLMServer([Answer(text="four")]) as server:
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        done = record(tmp_path, server, *argv, env={"PATH": path, "OPENAI_API_KEY": "k"})
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "four"), done.stderr
+    assert recorded(tmp_path).llm_calls[0].text == "four" and not list((tmp_path / ".pi/agent/bin").iterdir())
 
 
 def test_upstreams_are_those_of_the_environment() -> None:

@@ -98,7 +98,7 @@ def _named(name: str) -> str | None:
 def _child(argv: list[str], agent: Any, bases: dict[str, str]) -> int:
     from ..proxy import agents, child
 
-    whole = [argv[0], *agent.flags(bases), *argv[1:]]
+    whole = agents.command(agent, bases, argv)
     with tempfile.TemporaryDirectory(prefix="odograph-record-") as place:
         return child.run(whole, agents.environment(agent, bases, os.environ, argv, Path(place)))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def _opencode(bases: Bases, env: Mapping[str, str], argv: list[str]) -> dict[str
     given = config.get("provider")
     providers: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
     ends = {"openai": bases["openai"], "anthropic": bases["anthropic"] + "/v1", "google": bases["gemini"] + "/v1beta"}
-    for flag, model in itertools.pairwise(argv):
+    for flag, model in itertools.pairwise(word for arg in argv for word in arg.split()):
         if flag in ("-m", "--model") and "/" in model:
             ends.setdefault(model.partition("/")[0], bases["openai"])
     for name, url in ends.items():
@@ -112,7 +114,12 @@ def _pi(bases: Bases, home: Path, place: Path) -> dict[str, str]:
 
 #: Every program gets the variables of all providers; the rows say what it needs beside them.
 AGENTS: tuple[Agent, ...] = (
-    Agent(name="claude-code", programs=("claude",), home=("CLAUDE_CONFIG_DIR", ".claude"), sessions="projects/**/*.jsonl"),
+    Agent(
+        name="claude-code",
+        programs=("claude", "claude-code"),
+        home=("CLAUDE_CONFIG_DIR", ".claude"),
+        sessions="projects/**/*.jsonl",
+    ),
     Agent(
         name="codex",
         programs=("codex",),
@@ -120,10 +127,18 @@ AGENTS: tuple[Agent, ...] = (
         home=("CODEX_HOME", ".codex"),
         sessions="sessions/**/*.jsonl",
     ),
-    Agent(name="gemini-cli", programs=("gemini",), home=("GEMINI_CLI_HOME", ".gemini"), sessions="tmp/**/chats/*.json*"),
-    Agent(name="qwen-code", programs=("qwen",), home=("", ".qwen"), sessions="**/chats/*.json*"),
-    Agent(name="opencode", programs=("opencode",), variables=_opencode),
-    Agent(name="pi", programs=("pi",), files=_pi, home=("PI_CODING_AGENT_DIR", ".pi/agent"), sessions="sessions/**/*.jsonl"),
+    Agent(
+        name="gemini-cli", programs=("gemini", "gemini-cli"), home=("GEMINI_CLI_HOME", ".gemini"), sessions="tmp/**/chats/*.json*"
+    ),
+    Agent(name="qwen-code", programs=("qwen", "qwen-code"), home=("", ".qwen"), sessions="**/chats/*.json*"),
+    Agent(name="opencode", programs=("opencode", "opencode-ai"), variables=_opencode),
+    Agent(
+        name="pi",
+        programs=("pi", "pi-coding-agent"),
+        files=_pi,
+        home=("PI_CODING_AGENT_DIR", ".pi/agent"),
+        sessions="sessions/**/*.jsonl",
+    ),
     Agent(name="aider", programs=("aider",)),
     Agent(
         name="mini-swe-agent",
@@ -133,6 +148,7 @@ AGENTS: tuple[Agent, ...] = (
     ),
 )
 GENERIC = Agent(name="generic")
+_RUNNERS = ("npx", "bunx", "pnpx")
 
 
 def agent_of(argv: list[str], named: str | None = None) -> Agent:
@@ -142,8 +158,23 @@ def agent_of(argv: list[str], named: str | None = None) -> Agent:
         if found is None:
             raise InvalidInput(f"no agent {named!r}; there are: {', '.join(row.name for row in (*AGENTS, GENERIC))}")
         return found
-    program = os.path.basename(argv[0]).removesuffix(".exe").removesuffix(".js")
-    return next((row for row in AGENTS if program in row.programs), GENERIC)
+    return _found(argv)[0]
+
+
+def _found(argv: list[str]) -> tuple[Agent, int]:
+    """The row of a command by its program's name, and where the program stands; npx and its like run the program of a package."""
+    for at in range(len(argv) if os.path.basename(argv[0]) in _RUNNERS else 1):
+        program = os.path.basename(argv[at]).partition("@")[0].removesuffix(".exe").removesuffix(".js")
+        row = next((row for row in AGENTS if program in row.programs), None)
+        if row is not None:
+            return row, at
+    return GENERIC, 0
+
+
+def command(agent: Agent, bases: Bases, argv: list[str]) -> list[str]:
+    """A command with the flags of its agent."""
+    row, at = _found(argv)
+    return [*argv[: at + 1], *agent.flags(bases), *argv[at + 1 :]] if row is agent else argv
 
 
 def upstreams(env: Mapping[str, str], given: str | None) -> dict[str, tuple[str, str]]:
@@ -178,7 +209,16 @@ def environment(agent: Agent, bases: Bases, env: Mapping[str, str], argv: list[s
             out[variable] = bases[name]
     beside = [part for part in (env.get("NO_PROXY") or env.get("no_proxy") or "").split(",") if part]
     out["NO_PROXY"] = out["no_proxy"] = ",".join([*beside, "127.0.0.1", "localhost"])
-    folder = agent.folder(env)
-    if agent.files is not None and folder is not None:
-        out |= agent.files(bases, folder, place)
-    return out | agent.variables(bases, env, argv)
+    for row in AGENTS if agent is GENERIC else (agent,):  # a shell, `make`, `uv run` or a script may start any of them
+        folder = row.folder(env)
+        if row.files is not None and folder is not None and (row is agent or folder.is_dir()):
+            out |= row.files(bases, folder, place)
+        out |= row.variables(bases, env, argv)
+        program = shutil.which(row.programs[0], path=env.get("PATH")) if row is not agent and row.flags(bases) else None
+        if program is not None:  # which is led by flags alone
+            led = place / "odograph-bin" / row.programs[0]
+            led.parent.mkdir(exist_ok=True)
+            led.write_text(f'#!/bin/sh\nexec {shlex.join([program, *row.flags(bases)])} "$@"\n')
+            led.chmod(0o700)
+            out["PATH"] = f"{led.parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+    return out

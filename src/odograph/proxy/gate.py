@@ -27,7 +27,7 @@ _SHORT = 1000
 TICKET = "odo-"
 #: Headers that hold a client's key.
 _KEYS = ("x-odograph-token", "x-api-key", "x-goog-api-key", "api-key")
-_DOTS = re.compile(r"(?:^|[/\\])(?:\.|%2e){1,2}(?:$|[/\\])", re.IGNORECASE)
+_DOTS = re.compile(r"(?:^|[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:$|[/\\]|%2f|%5c)", re.IGNORECASE)
 #: What a holder of a ticket may add to it.
 _OWN = ("run", "agent", "purpose")
 

@@ -26,6 +26,11 @@ Look = Callable[[Dialect, Any], conversations.Asked]
 _MANY = 1000  # events of one answer that are kept as they are
 
 
+def _may_finish(piece: bytes) -> bool:
+    """Whether a piece of a stream may say why an answer ended: it holds a reason, or the rest of an event that does."""
+    return b'eason":"' in piece or b'eason": "' in piece or not piece.startswith((b"data:", b"event:"))
+
+
 class Passing(Exchange):
     """A call between a client and an upstream. `copied` and `took` are told what passes; `finish` records it.
 
@@ -119,8 +124,8 @@ class Passing(Exchange):
                 return False
             before = self._events
             over = super().took(piece) or over
-            if self._events != before and self.finished_at is None and self._stream is not None:
-                if any(map(finishes, self._stream.events[before:])):
+            if self._events != before and self.finished_at is None and _may_finish(piece):
+                if self._stream is not None and any(map(finishes, self._stream.events[before:])):
                     self.finished_at = time.time_ns()
                     self._finished.add(self)
         if self._stream is not None and self.status is not None and self.status < 300:
