@@ -18,7 +18,8 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import layout, query, sealing
+from odograph.store import layout, sealing
+from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -172,14 +173,14 @@ except BaseException as error:
 def test_a_query_that_needs_too_much_memory_is_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and no wrong use of the command."""
     fill(store)
-    lock = query._lock
+    lock = asking._lock
 
     def small(database: Any, paths: list[str]) -> None:
         database.execute("set memory_limit='100MB'")
         lock(database, paths)
 
-    monkeypatch.setattr(query, "_lock", small)
-    with pytest.raises(odograph.StoreError, match="needs more memory than it may have: .*; ask for less at once"):
+    monkeypatch.setattr(asking, "_lock", small)
+    with pytest.raises(odograph.StoreError, match=r"needs more memory than it may have: .*; ask for less at once"):
         store.sql("select list(repeat('x', 1000000)) from range(1000), (select 1 from facts limit 1)").list()
 
 
