@@ -296,16 +296,18 @@ class Store:
         worlds, left = publish(self.backend.here, Place(str(self.backend.beside("publishing")), tables=tables))
         return msgspec.structs.replace(found, worlds=worlds, left=left)
 
-    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
+    def sql(
+        self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Rows:
         """Runs a SELECT with DuckDB over both tiers: the tables are `trajectories`, `facts`, `records` and `messages`.
 
         `parameters`: values for `?`, or by name for `$name`. Iterating the answer gives a dict for each row; `.list()`,
-        `.arrow()` and `.pandas()` give all rows. A query reads no other files and writes nothing. Raises InvalidInput for a
-        mistake in the query, MissingExtra without the extra `lake`, StoreError.
+        `.arrow()` and `.pandas()` give all rows. `timeout`: the seconds that the query may take. A query reads no other files
+        and writes nothing. Raises InvalidInput for a mistake in the query, MissingExtra without the extra `lake`, StoreError.
         """
         from .store.query import sql
 
-        return sql(self._reader, query, parameters)
+        return sql(self._reader, query, parameters, timeout)
 
     def frame(self, table: Frame) -> Any:
         """A table (`trajectories`, `facts` or `records`) as a Daft DataFrame, over both tiers. Raises InvalidInput, MissingExtra

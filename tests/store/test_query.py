@@ -19,6 +19,7 @@ import odograph
 from odograph.cli import main
 from odograph.columns import BASE
 from odograph.store import layout, sealing
+from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -132,6 +133,55 @@ def test_a_hostile_query_reaches_nothing(store: odograph.Store, tmp_path: Path, 
             assert "mypassword" not in str(error.value) and "\n" not in str(error.value)
     assert not out.exists()
     assert sorted(tmp_path.rglob("*.parquet")) == before
+
+
+#: Ends after some seconds. DuckDB compares many pairs in one piece of work.
+LONG = "select count(*) from range(40000000) t, range(100) u, (select 1 from facts limit 1) where t.range + u.range = -1"
+
+
+def test_a_query_that_takes_too_long_is_stopped(store: odograph.Store) -> None:
+    """A timeout ends a query with a sentence, also while its rows are read, and the store answers the next one."""
+    fill(store)
+    with pytest.raises(odograph.StoreError, match=r"took more than 0.1 s and was stopped"):
+        store.sql(LONG, timeout=0.1)
+    rows = store.sql(f"select 1 as n from facts union all select * from ({LONG})", timeout=0.5)
+    with pytest.raises(odograph.StoreError, match=r"took more than 0.5 s and was stopped"):
+        rows.list()
+    assert store.sql("select 1 as n from facts limit 1", timeout=60).list() == [{"n": 1}]
+    for wrong in (0, -1, float("nan"), True, "1"):
+        with pytest.raises(odograph.InvalidInput, match="timeout is a number of seconds above 0"):
+            store.sql("select 1", timeout=wrong)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_stops_a_query(store: odograph.Store) -> None:
+    """... at once, though the query is in the middle of a long piece of work."""
+    fill(store)
+    program = f"""
+import os, signal, sys, threading, odograph
+store = odograph.open(sys.argv[1])
+store.sql("select * from facts").list()
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    store.sql({LONG!r}).list()
+except BaseException as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(store.root)], capture_output=True, text=True, check=True)
+    assert done.stdout == "KeyboardInterrupt\n", done.stderr
+
+
+def test_a_query_that_needs_too_much_memory_is_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, and no wrong use of the command."""
+    fill(store)
+    lock = asking._lock
+
+    def small(database: Any, paths: list[str]) -> None:
+        database.execute("set memory_limit='100MB'")
+        lock(database, paths)
+
+    monkeypatch.setattr(asking, "_lock", small)
+    with pytest.raises(odograph.StoreError, match=r"needs more memory than it may have: .*; ask for less at once"):
+        store.sql("select list(repeat('x', 1000000)) from range(1000), (select 1 from facts limit 1)").list()
 
 
 def test_what_memory_does_not_hold_is_the_users_alone(store: odograph.Store) -> None:

@@ -483,6 +483,25 @@ def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store
     assert store.sql("select reward from trajectories where id = ?", [first]).list() == [{"reward": 7.0}]
 
 
+def test_a_seal_of_many_late_rewards_holds_few_summaries(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many trajectories a late reward comes to, a commit is of a bounded number of them, and no line is sealed twice."""
+    ids = fill(store, 10, steps=1)
+    store.seal()
+    for id in ids:
+        store.append(id).reward(0.5, name="late")
+    fill(store, 3, steps=1)
+    before = seen(store)
+    monkeypatch.setattr(sealing, "_TOGETHER", 4)
+    done: list[tuple[int, int]] = []
+    made = store.seal(progress=lambda *of: done.append(of))
+    assert (made.trajectories, made.commits) == (13, 4)
+    assert done[-1][0] == done[-1][1] and done == sorted(done)
+    lake = store.backend.reader.lake
+    assert [max(one.file.rows for one in lake.commits.files("trajectories")[1:]), journals(store)] == [4, []]
+    assert seen(store) == before == seen(cold(store))
+    assert store.sql("select count(*) as n from records where kind = 'reward'").list() == [{"n": 23}]
+
+
 def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of other times are not open at once, however many there are; trajectories that were sealed twice come together."""
     ids = []

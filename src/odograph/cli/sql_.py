@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="the value of $NAME in the query (may be repeated)"
     )
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop a query that takes longer")
     form = parser.add_mutually_exclusive_group()
     add_json(form)
     form.add_argument("--csv", action="store_true", help="print CSV, with a line of names first")
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.query.strip():
         raise InvalidInput('a query was expected, such as "select status, count(*) from trajectories group by 1"')
     with existing_store(args) as store:
-        found = store.sql(args.query, named_values("--param", args.param) or None)
+        found = store.sql(args.query, named_values("--param", args.param) or None, timeout=args.timeout)
         if args.json:
             for row in found:
                 print_json(_plain(row))

@@ -72,13 +72,15 @@ def compact(lake: Lake, grace: float) -> Compaction:
 
 
 def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
+    import pyarrow.compute as compute
+
     summaries = lake.files(TRAJECTORIES.name)
     damaged: list[dict[str, Any]] = []
     for path in sorted(paths):  # rows of no trajectory come first
         for batch in lake.batches(path, RECORDS):
-            lost = [row for row in rows_of(batch) if row["trajectory"] == ""]
-            damaged += lost
-            if len(lost) < batch.num_rows:
+            lost = batch.filter(compute.equal(batch.column("trajectory"), ""))
+            damaged += rows_of(lost)
+            if lost.num_rows < batch.num_rows:
                 break
     output.rows("", damaged)
     for row in _newest(lake, summaries):

@@ -78,6 +78,11 @@ class Batch:
         self._places: list[list[Any]] = []
         self._damages: list[tuple[str, int, str]] = []
 
+    @property
+    def trajectories(self) -> int:
+        """Of how many trajectories records were added."""
+        return len(self._scans)
+
     def add(self, start: int, stop: int, line: bytes) -> None:
         if not line.isascii():  # the decoder looks into no field that it skips
             try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
@@ -37,6 +39,7 @@ VIEWS = {
 Frame = Literal["trajectories", "facts", "records"]
 FRAMES: tuple[Frame, ...] = get_args(Frame)
 _BATCH = 2000
+_STOPS = 1.0  # seconds in which a query that is stopped mostly is over
 _ATTEMPTS = 5
 
 _TRAJECTORIES = """
@@ -71,12 +74,22 @@ _MADE = {
 class Rows:
     """What a query gave. Read it once: by iterating (a dict for each row), or as a whole."""
 
-    def __init__(self, ask: Callable[[], Any], damaged: Callable[[str], bool], shared: Shared | None) -> None:
-        """`ask` executes the query. `damaged` gets an error of DuckDB, and says whether `ask` reads other files from now on:
-        those that are not damaged, or those that a compaction made. `shared`: where the files are that machines share."""
-        self._ask = ask
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        execute: Callable[[Any], Any],
+        damaged: Callable[[str], bool],
+        shared: Shared | None,
+        timeout: float | None,
+    ) -> None:
+        """`execute` runs the query by the connection of `connect`. `damaged` gets an error of DuckDB, and says whether `connect`
+        has other files from now on: those that are not damaged, or those that a compaction made. `shared`: where the files are
+        that machines share. `timeout`: the seconds that the query may take in all, not counting what is done with its rows."""
+        self._connect = connect
+        self._execute = execute
         self._damaged = damaged
         self._shared = shared
+        self._timeout = self._left = timeout
         self._connection: Any = None
         self._given = False
         #: The names of the columns: of the same name twice, the second has `_1` at its end, which a dict needs.
@@ -119,12 +132,16 @@ class Rows:
         while True:
             try:
                 if self._connection is None:
-                    self._connection = self._ask()
-                return read(self._connection)
+                    connection = self._connect()
+                    self._wait(connection, self._execute)
+                    self._connection = connection
+                return self._wait(self._connection, read)
             except Gone:  # a compaction merged a file that can't be read
                 continue
             except OdographError:
                 raise
+            except duckdb.OutOfMemoryException as error:
+                raise StoreError(f"the query needs more memory than it may have: {_first(error)}; ask for less at once") from None
             except (duckdb.Error, TypeError, ValueError, OverflowError, OSError) as error:
                 of_files = _of_files(error)
                 may_be = of_files or isinstance(error, duckdb.InvalidInputException)  # so DuckDB tells of some damaged pages
@@ -138,6 +155,37 @@ class Rows:
                     ) from None
                 else:
                     raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
+
+    def _wait(self, connection: Any, do: Callable[[Any], Any]) -> Any:
+        """What `do` makes of the connection, in a thread of its own: DuckDB lets no signal through while a part of its work takes
+        long, and some functions can't be stopped. Ctrl-C, and the end of the time, end the wait all the same."""
+        given: list[Any] = []
+        wrong: list[BaseException] = []
+        over = threading.Event()
+
+        def work() -> None:
+            try:
+                given.append(do(connection))
+            except BaseException as error:
+                wrong.append(error)
+            over.set()
+
+        began = time.monotonic()
+        threading.Thread(target=work, name="odograph-sql", daemon=True).start()
+        try:
+            if not over.wait(self._left):
+                raise StoreError(
+                    f"the query took more than {self._timeout:g} s and was stopped; ask for less, or give it more time"
+                )
+        except BaseException:
+            connection.interrupt()
+            over.wait(_STOPS)
+            raise
+        if self._left is not None:
+            self._left = max(0.0, self._left - (time.monotonic() - began))
+        if wrong:
+            raise wrong[0]
+        return given[0]
 
 
 def _apart(names: list[str]) -> list[str]:
@@ -158,7 +206,9 @@ def _of_files(error: Exception) -> bool:
     return isinstance(error, of_reading) or type(error) is duckdb.Error or "parquet" in said.lower() or "IOError: " in said
 
 
-def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Rows:
+def sql(
+    reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, timeout: float | None = None
+) -> Rows:
     """What a SELECT gives. Raises InvalidInput for another statement or a mistake in it, MissingExtra, StoreError."""
     arrow()
     duckdb = _duckdb()
@@ -166,6 +216,8 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
         raise InvalidInput(f"a query is a text, not {type(query).__name__}")
     if isinstance(parameters, str | bytes) or not (parameters is None or hasattr(parameters, "__iter__")):
         raise InvalidInput(f"parameters are a list, or a dict for $names, not {type(parameters).__name__}")
+    if timeout is not None and not (type(timeout) in (int, float) and 0 < timeout <= threading.TIMEOUT_MAX):
+        raise InvalidInput(f"timeout is a number of seconds above 0, or None for no limit, not {timeout!r}")
     try:
         query.encode()
         statements = duckdb.extract_statements(query)
@@ -184,10 +236,10 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
     def files() -> list[list[str]]:
         return [reader.lake.files(name) for name in sorted(tables)] if reader.lake.exists else []
 
-    def ask() -> Any:
+    def connect() -> Any:
         nonlocal there
         there = files()
-        return (_connected(reader, wanted, tables) if wanted else _described()).execute(query, given)
+        return _connected(reader, wanted, tables) if wanted else _described()
 
     def damaged(said: str) -> bool:
         if files() != there:  # a compaction deleted what was being read
@@ -198,7 +250,7 @@ def sql(reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any
         except Gone:
             return True
 
-    return Rows(ask, damaged, reader.lake.shared)
+    return Rows(connect, lambda connection: connection.execute(query, given), damaged, reader.lake.shared, timeout)
 
 
 def frame(reader: Reader, table: Frame) -> Any:
@@ -267,7 +319,7 @@ def _database() -> Any:
     database = _duckdb().connect(":memory:")
     database.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
     database.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
-    database.execute("set parquet_metadata_cache=true")
+    database.execute("set parquet_metadata_cache=true; set memory_limit='50%'")
     return database
 
 

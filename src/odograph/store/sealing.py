@@ -40,7 +40,9 @@ from .rows import Key, alone, create, packed, packed_rewards, unpacked, unpacked
 from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
+_TOGETHER = 1 << 15  # trajectories that one commit seals: the summaries of all of them are in memory
 _GROUP = 1 << 19  # compressed bytes of a row group of `records`: a trajectory costs the reading of its row group
+_ROWS = 1 << 14  # rows of a row group of `records` at most: small ones, as late rewards are, compress to little
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
 _SOME = 1 << 12  # rows that are Python objects at once: as columns of Arrow they take a tenth
@@ -103,7 +105,7 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
         deleted += _delete(lake, journal)[0]
         if progress is not None:
             progress(min(done, total), total)
-        if len(one.files) == len(files):
+        if one.files == files:
             break
     more, left = _delete(lake, journal)
     return msgspec.structs.replace(found, deleted=deleted + more, left=left)
@@ -300,7 +302,7 @@ class Output:
         for row in rows:
             self._rows.append(row)
             self._bytes += len(row["body"] or "") + 4 * len(row["ids"] or ()) + 4 * len(row["logprobs"] or ()) + 64
-            if self._bytes > 2 * self._most:  # a trajectory that fills more than one row group
+            if self._bytes > 2 * self._most or len(self._rows) >= _ROWS:  # a trajectory may fill more than one row group
                 self._place(trajectory, start)
                 self._flush()
                 start = 0
@@ -507,16 +509,22 @@ class _Round:
 
         stops: dict[str, int] = {}
         torn = []
-        for file, start, size, final in self.files:
+        count = 0
+        for number, (file, start, size, final) in enumerate(self.files):
             batch = Batch(db, file, sealed)
             stop = start
             for offset, line in complete_lines(file.path, start):
                 if offset >= (size if ends is None else ends[file.name]):
                     break
+                if count + batch.trajectories >= _TOGETHER and ends is None:  # the next round goes on here
+                    final = False
+                    self.files[number:] = [(file, start, stop, final)]
+                    break
                 stop = offset + len(line) + 1
                 if line:
                     batch.add(offset, stop, line)
             batch.write()
+            count += batch.trajectories
             if final and (rest := unfinished(file.path, stop)):
                 torn.append((file, stop, rest))
                 stop += len(rest)
