@@ -422,6 +422,43 @@ def test_a_catalog_that_is_down_costs_nothing(near: Team, monkeypatch: pytest.Mo
     assert seen(reader) == seen(a)
 
 
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_change_of_a_table_that_fails_is_made_once(near: Team, arrives: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever change of a table the connection breaks at, before it arrived or before its answer came: what is said to be sealed
+    is, and once the connection is back all is there once."""
+    from pyiceberg.table import Transaction
+
+    made = Transaction.commit_transaction
+    left = [0]
+
+    def breaks(self: Transaction) -> Any:
+        left[0] -= 1
+        if left[0] or arrives:
+            table = made(self)
+        if not left[0]:
+            raise ConnectionError("broken")
+        return table
+
+    monkeypatch.setattr(Transaction, "commit_transaction", breaks)
+    machine = near.machine("a")
+    broken = 0
+    for number in range(1, 30):
+        fill(machine, 1)
+        left[0] = number
+        try:
+            machine.seal()
+        except odograph.StoreError as error:
+            assert "\n" not in str(error)
+            left[0] = 0
+            machine.seal()
+        broken += left[0] <= 0
+        counted = fresh(near, f"b{number}").sql("select count(*) as n, count(distinct trajectory) as t from facts").list()
+        assert counted == [{"n": 12 * number, "t": number}]
+        if left[0] > 0:
+            break
+    assert 2 < broken < 29
+
+
 def test_a_bucket_without_rights_is_told(team: Team, servers: dict[str, str]) -> None:
     """A storage that refuses to be written costs nothing: one sentence, and the journal stays."""
     a = team.machine("a")
