@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from odograph.importers import Session
-from odograph.types import Action, LLMCall
+from odograph.types import Action, LLMCall, Note, Start
 
 from .scaffold import of, one, write
 from .test_as_they_were import lines
@@ -314,3 +314,49 @@ def test_a_resumed_gemini_session_sends_what_its_list_says(tmp_path: Path) -> No
         ["Look", "Looking", "oars", [image], "oars", "oars", "Oars", "More"],
     ]
     assert len(of(Action, session)) == 1 and "c1" in json.dumps(of(LLMCall, session)[2].request["messages"][1])
+
+
+# --- aider ----------------------------------------------------------------------------------------------------------------
+
+
+def chat_of(*said: str) -> str:
+    """A chat as aider writes it: `said` is what a person (`#### `) or the program (`> `) says, or the model."""
+    lines = [s + "  \n" if s.startswith("> ") else f"\n{s}  \n" if s.startswith("#### ") else f"\n{s}\n\n" for s in said]
+    return "\n# aider chat started at 2026-03-01 10:00:00\n\n" + "".join(lines)
+
+
+BLOCK = "a.txt\n<<<<<<< SEARCH\noar\n=======\nsail\n>>>>>>> REPLACE"
+
+
+def test_marks_in_an_answer_of_aider_are_no_other_speaker(tmp_path: Path) -> None:
+    """An edit ends with `>>>>>>> REPLACE`. A heading and a quotation in an answer are the model's."""
+    said = f"Sure\n\n{BLOCK}\n\n#### Why\n\n> a sail is faster\n\nSo it is"
+    (path := tmp_path / ".aider.chat.history.md").write_text(
+        chat_of(
+            "> Aider v0.86", "#### Row", said, "> Tokens: 1.9k sent, 19 received.", "> Applied edit to a.txt", "#### On", "Aye"
+        )
+    )
+    session = one("aider", path)
+    assert [c.response["content"] for c in of(LLMCall, session)] == [said, "Aye"]
+    assert sent(session) == [["Row"], ["Row", said, "On"]]
+    assert of(LLMCall, session)[0].completion_tokens == 19
+
+
+def test_an_edit_of_aider_that_failed_is_told_to_the_model(tmp_path: Path) -> None:
+    failed = f"# 1 SEARCH/REPLACE block failed to match!\n\n## SearchReplaceNoExactMatch\n{BLOCK}\n\nLook again"
+    (path := tmp_path / ".aider.chat.history.md").write_text(
+        chat_of("> Aider v0.86", "#### Row", BLOCK, "> The LLM did not conform to the edit format.", f"> {failed}", "Fixed")
+    )
+    assert sent(one("aider", path)) == [["Row"], ["Row", BLOCK, failed]]
+
+
+def test_commands_of_aider_are_not_sent(tmp_path: Path) -> None:
+    """A command that asks says its question again. After `/clear` prompts begin anew."""
+    (path := tmp_path / ".aider.chat.history.md").write_text(
+        chat_of(
+            "> Aider v0.86", "#### /add a.txt", "#### /ask Why", "#### Why", "So", "#### /clear", "> All gone", "#### Row", "Aye"
+        )
+    )
+    session = one("aider", path)
+    assert sent(session) == [["Why"], ["Row"]] and of(Start, session)[0].task == "Why"
+    assert [n.data["text"] for n in of(Note, session) if n.name == "command"] == ["/add a.txt", "/ask Why", "/clear"]
