@@ -358,6 +358,7 @@ def test_a_stored_scoring_that_is_none(bad: Any) -> None:
         data["notes"] = [{"name": "scoring", "data": {"ids": content_hash([1, 9, 3, 4]), "logprobs": logprobs}}]
         found = samples([Trajectory.from_dict(data)], edits="reweight")
         assert len(list(found)) == rows and found.report.balanced
+        assert found.report.left_out == ({} if rows else {"reweight without a score of the edited context": 1})
 
 
 def test_what_the_logprobs_of_a_mixed_row_describe_is_not_known() -> None:
