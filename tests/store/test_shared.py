@@ -12,7 +12,7 @@ import sys
 import textwrap
 import traceback
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -584,36 +584,54 @@ def changed_in_silence(data: bytes, pages: int) -> int:
 
 
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
-def test_a_changed_byte_of_a_shared_file_gives_no_other_value(near: Team, table: str, name: bytes) -> None:
-    """Where the name of a column changed in the footer of a file that machines share, or a byte of a page: who needs the file is told
-    its name, and no engine has empty values in its place; the doctor names it. Of a file of `trajectories` each question needs it."""
+def test_a_changed_byte_of_a_shared_file_costs_itself(
+    near: Team, table: str, name: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the name of a column changed in the footer of a file that machines share, or a byte of a page: a machine that never saw
+    the store answers all that other files say, and no engine has empty values in place of what is lost. A warning names the file."""
     a = near.machine("a")
-    id = fill(a, 1)[0]
+    ids = [fill(a, 1)[0]]
     a.seal()
-    a.close()
     (path,) = (near.root / "warehouse" / "runs" / table).glob("*.parquet")
+    ids += fill(a, 1)
+    a.seal()
+    asked = f"select * from {table} order by all"
+    whole, before = a.sql(asked).list(), seen(a)
+    a.close()
+    lost = table == "records"
     data = path.read_bytes()
     foot = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     named = data.index(bytes([len(name)]) + name, foot) + 1
-    with odograph.open(near.where, catalog=near.catalog, local=near.root / "b") as store:
-        for at in (named, changed_in_silence(data, foot)):
-            path.write_bytes(data[:at] + b"X" + data[at + 1 :])
-            asks: list[Callable[[], object]] = [lambda: store.sql(f"select * from {table}").list()]
-            if table == "records":
-                asks.append(lambda: store.trajectory(id))
-            if at == named:
-                asks.append(lambda: store.frame(table).to_pydict())  # type: ignore[arg-type]
-                if table == "trajectories":
-                    asks.append(store.damages)
+    for at in (named, changed_in_silence(data, foot)):
+        path.write_bytes(data[:at] + b"X" + data[at + 1 :])
+        for asks in ("sql", "seen", "frame"):
+            caplog.clear()
+            with odograph.open(near.where, catalog=near.catalog, local=near.root / f"{at}-{asks}") as store:
+                if asks == "sql":
+                    found = store.sql(asked).list()
+                    assert found == (whole if not lost else [row for row in whole if row["trajectory"] == ids[1]])
+                elif asks == "seen":
+                    found = seen(store)
+                    if lost:
+                        assert [t["id"] for t in found["trajectories"]] == ids[1:]
+                        with pytest.raises(odograph.StoreError, match=path.name):
+                            store.trajectory(ids[0])
+                    else:
+                        assert found["trajectories"] == before["trajectories"] and found["summaries"] == before["summaries"]
+                    with pytest.raises(odograph.StoreError, match=rf"{path.name}.*put back an earlier version or a copy"):
+                        store.compact(grace=0)
+                elif at == named and table != "trajectories":
+                    with pytest.raises(odograph.StoreError, match=path.name):
+                        store.frame(table).to_pydict()  # type: ignore[arg-type]
+                    continue
                 else:
-                    assert [d.file for d in store.damages()] == [f"{table}/{path.name}"]
-            for ask in asks:
-                store.close()
-                with pytest.raises(odograph.StoreError, match=path.name if at == named else "can't be read"):
-                    ask()
-        path.write_bytes(data)
-        store.close()
-        assert store.trajectory(id).id == id
+                    continue
+                assert at != named or [d.file for d in store.damages()] == [f"{table}/{path.name}"]
+            if asks == "sql" or table != "facts":
+                assert any(path.name in one.message and "put back" in one.message for one in caplog.records)
+    path.write_bytes(data)
+    with odograph.open(near.where, catalog=near.catalog, local=near.root / "b") as store:
+        assert seen(store) == before
         assert store.damages() == []
 
 

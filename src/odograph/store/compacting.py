@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import StoreError
 from ..tables.commits import Conflict
-from ..tables.files import DataFile
+from ..tables.files import DamagedFile, DataFile
 from ..tables.schema import arrow
 from ..tables.values import rows_of
 from . import sealing
@@ -63,6 +63,9 @@ def compact(lake: Lake, grace: float) -> Compaction:
         except Conflict as error:  # another machine merged or sealed meanwhile: the next compaction merges
             output.failed(error)
             replaced = []
+        except DamagedFile as error:
+            output.failed(error)
+            raise lake.stopped(error) from None
         except BaseException as error:
             output.failed(error)
             raise

@@ -21,7 +21,7 @@ from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..log import logger
 from ..tables.commits import Commits, opened_in
-from ..tables.files import DamagedFile, Opened, crc_of, is_private
+from ..tables.files import DamagedFile, DataFile, Opened, crc_of, is_private
 from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
@@ -158,33 +158,51 @@ class Lake:
         if said not in self._told:
             self._told.add(said)
             held = "what it held is made anew from `records` each time" if anew else "what it held is left out"
-            logger.warning("%s; %s, and `odograph doctor --repair` mends what can be mended", said, held)
+            logger.warning("%s; %s, all others can be read: %s", said, held, self._mending)
+
+    def stopped(self, error: DamagedFile) -> StoreError:
+        """What is said where a damaged file stops a seal or a compaction."""
+        return StoreError(f"{error}; nothing that was recorded since is lost: {self._mending}, then do the same again")
+
+    @property
+    def _mending(self) -> str:
+        if self.shared is not None:
+            return f"put back an earlier version or a copy of this file of {self.shared}"
+        return "`odograph doctor --repair` mends what can be mended"
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:
-        """The live files of a table that are known to be damaged, or whose bytes are not those that were written; of a tier that
-        machines share none. All bytes of a file are compared once, and again where the disk says that the file changed. With
-        `said`, an error of who read them, they are compared again: of the files that it names, or of all. Raises StoreError."""
-        live = self.commits.files(table.name) if self.shared is None else []
+        """The live files of a table that are known to be damaged, or whose bytes are not those that were written. All bytes of a
+        file are compared once, and again where the disk says that the file changed; those of a file that machines share are not.
+        With `said`, an error of who read them, they are compared again: of files that it names, or of all. Raises StoreError."""
+        live = self.commits.files(table.name)
         named = [one for one in live if said is None or one.file.path in said] or live
+        if self.shared is not None and said is None:
+            named = []
         for one in named:
-            try:
-                there = (self.root / one.file.path).stat()
-                changed = (there.st_ino, there.st_size, there.st_mtime_ns)
-                if there.st_size != one.file.bytes:
-                    self._damaged.add(one.file.path)
-                elif one.file.crc is not None and (said is not None or self._compared.get(one.file.path) != changed):
-                    if crc_of(self.root / one.file.path) != one.file.crc:
-                        self._damaged.add(one.file.path)
-                    self._compared[one.file.path] = changed
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                self._damaged.add(one.file.path)
-            except OSError:  # which the query tells
+            if self.shared is None and not self._compare(one.file, again=said is not None):
                 continue
             if said is None or one.file.crc is not None or one.file.path in self._damaged:
                 continue
             for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
                 pass
         return self._damaged.intersection(one.file.path for one in live)
+
+    def _compare(self, file: DataFile, again: bool) -> bool:
+        """Compares the bytes of a file with its checksum. False where the disk does not give them, which a query tells."""
+        try:
+            there = (self.root / file.path).stat()
+            changed = (there.st_ino, there.st_size, there.st_mtime_ns)
+            if there.st_size != file.bytes:
+                self._damaged.add(file.path)
+            elif file.crc is not None and (again or self._compared.get(file.path) != changed):
+                if crc_of(self.root / file.path) != file.crc:
+                    self._damaged.add(file.path)
+                self._compared[file.path] = changed
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._damaged.add(file.path)
+        except OSError:
+            return False
+        return True
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..codec import DAMAGE
 from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, did_you_mean
+from ..tables.files import DamagedFile
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared, unanswered
 from ..types import AnyRecord
@@ -82,9 +83,8 @@ class Rows:
         shared: Shared | None,
         timeout: float | None,
     ) -> None:
-        """`execute` runs the query by the connection of `connect`. `damaged` gets an error of DuckDB, and says whether `connect`
-        has other files from now on: those that are not damaged, or those that a compaction made. `shared`: where the files are
-        that machines share. `timeout`: the seconds that the query may take in all, not counting what is done with its rows."""
+        """`execute` runs the query by the connection of `connect`. `damaged` gets an error of it, and says whether `connect` has
+        other files since: those that are whole, or that a compaction made. `timeout`: seconds, without what is done with rows."""
         self._connect = connect
         self._execute = execute
         self._damaged = damaged
@@ -138,13 +138,16 @@ class Rows:
                 return self._wait(self._connection, read)
             except Gone:  # a compaction merged a file that can't be read
                 continue
+            except DamagedFile as error:  # that machines share
+                if self._given or not self._damaged(str(error)):
+                    raise
             except OdographError:
                 raise
             except duckdb.OutOfMemoryException as error:
                 raise StoreError(f"the query needs more memory than it may have: {_first(error)}; ask for less at once") from None
             except (duckdb.Error, TypeError, ValueError, OverflowError, OSError) as error:
                 of_files = _of_files(error)
-                may_be = of_files or isinstance(error, duckdb.InvalidInputException)  # so DuckDB tells of some damaged pages
+                may_be = of_files or (self._shared is None and isinstance(error, duckdb.InvalidInputException))  # of some pages
                 if may_be and not self._given and self._damaged(str(error)):
                     self._connection = None
                 elif of_files and self._shared is not None:
@@ -157,8 +160,8 @@ class Rows:
                     raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
 
     def _wait(self, connection: Any, do: Callable[[Any], Any]) -> Any:
-        """What `do` makes of the connection, in a thread of its own: DuckDB lets no signal through while a part of its work takes
-        long, and some functions can't be stopped. Ctrl-C, and the end of the time, end the wait all the same."""
+        """What `do` makes of the connection, in a thread of its own: DuckDB lets no signal through while a part of its work
+        takes long, and some functions can't be stopped. Ctrl-C and the end of the time end the wait."""
         given: list[Any] = []
         wrong: list[BaseException] = []
         over = threading.Event()
@@ -191,8 +194,7 @@ class Rows:
 def _apart(names: list[str]) -> list[str]:
     found: list[str] = []
     for name in names:
-        forms = (name, *(f"{name}_{n}" for n in range(1, len(names))))
-        found.append(next(form for form in forms if form not in found))
+        found.append(next(f for f in (name, *(f"{name}_{n}" for n in range(1, len(names)))) if f not in found))
     return found
 
 

@@ -24,7 +24,7 @@ import msgspec
 from ..codec import DAMAGE, encode, new_id
 from ..errors import StoreError
 from ..tables.commits import Conflict
-from ..tables.files import Footer, Writer, data_file, footer_of, opened
+from ..tables.files import DamagedFile, Footer, Writer, data_file, footer_of, opened
 from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.values import values_of
@@ -449,6 +449,9 @@ class _Round:
         try:
             with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
                 return self._run(db, output)
+        except DamagedFile as error:
+            output.failed(error)
+            raise self._lake.stopped(error) from None
         except BaseException as error:
             output.failed(error)
             raise

@@ -363,10 +363,11 @@ class Opened:
         return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
 
     def _unreadable(self, error: BaseException) -> StoreError:
-        """Why a file could not be read: an error with a number is the machine's or the storage's, one without is of the bytes."""
+        """Why a file could not be read: an error with a number is the machine's or the storage's, one without is of the bytes.
+        The errors of a storage have no number; of them only a wrong checksum is of the bytes."""
         of_bytes = getattr(error, "errno", None) in (None, errno.EISDIR) and not isinstance(error, MemoryError)
-        if of_bytes and (self._local or not isinstance(error, OSError)):
-            return (DamagedFile if self._local else StoreError)(f"{self.path} can't be read: {' '.join(str(error).split())}")
+        if of_bytes and (self._local or not isinstance(error, OSError) or "page integrity" in str(error)):
+            return DamagedFile(f"{self.path} can't be read: {' '.join(str(error).split())}")
         return refused(self.path, "read", error)
 
     def close(self) -> None:
