@@ -164,6 +164,20 @@ def test_a_forks_prefix_is_trained_once(edits: str) -> None:
         assert made.report.authored == 0 and made.report.balanced
 
 
+@pytest.mark.parametrize(("edits", "trained"), [("env", 0), ("imitate", 1)])
+def test_what_an_edit_put_into_a_forks_prefix_is_imitated_once(edits: str, trained: int) -> None:
+    """Two forks go on from one edited answer: one row imitates the answer as edited, the other takes it as context."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m") as parent, parent.step() as s:
+            s.edit(s.llm_call(model="m", prompt_token_ids=[1], token_ids=[10, 11])).replace(0, 1, [99])
+        for last in (20, 30):
+            with store.record(task="t", agent="a", model="m", fork=Fork(parent.id, 1)) as fork, fork.step() as s:
+                s.llm_call(model="m", prompt_token_ids=[1, 99, 11, 2], token_ids=[last])
+        made = odograph.samples([t for t in store.trajectories() if t.id != parent.id], edits=edits)
+        assert sum(m for r in made for i, m in zip(r.token_ids, r.mask, strict=True) if i == 99) == trained
+        assert made.report.authored == trained and made.report.balanced
+
+
 def test_sft_trains_what_was_sampled_but_what_was_cut(tmp_path: Path) -> None:
     """The default of trl-sft: rows of `env`; a summary deletes no answer, and what an editor took out is not shown as an example."""
     with odograph.open("memory:") as store:
