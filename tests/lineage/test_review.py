@@ -212,6 +212,41 @@ def test_a_hand_off_goes_on_with_the_conversation(tool: str, ok: bool, conversat
     assert len(chains(h.trajectory)) == conversations
 
 
+def test_a_hand_off_inside_of_a_tool_stays_inside() -> None:
+    """An agent that works as a tool hands over: the next agent goes on with that conversation, however often, and not with the run's."""
+    h = History()
+    h.call([1], [10], acted=False)
+    parent = h.add(Action, step=0, name="ask_b", parent="r2").id
+    for step, name in ((1, "transfer_to_a"), (2, "transfer_to_a"), (3, None)):
+        began = h.add(StepStart, step=step, parent=parent)
+        prompt = [1, 10, 5, *range(11, 10 + step)]
+        h.add(LLMCall, step=step, model="m", response="x", prompt_token_ids=prompt, tokens=[Tokens(token_ids=[10 + step])])
+        if name is not None:
+            parent = h.add(Action, step=step, name=name, ok=True, parent=began.id).id
+    assert [len(chain.nodes) for chain in chains(h.trajectory)] == [1, 3]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [((0, 2), (2, 4), False), ((0, 2), (1, 3), True), ((0, 3), (1, 2), True), ((0, 3), (2, 2), True), ((0, 2), (2, 2), False)],
+)
+def test_edits_of_the_same_tokens_overlap(one: tuple[int, int], other: tuple[int, int], overlap: bool, turned: bool) -> None:
+    """Of two edits of one answer the later is not used where both replace a token, or where one puts something between two tokens
+    that the other replaces; edits side by side are both used."""
+    h = History()
+    call = h.call([1], [10, 11, 12, 13])
+    first, second = (other, one) if turned else (one, other)
+    shown = [10, 11, 12, 13]
+    for at, (start, stop) in sorted(enumerate((first, second)), key=lambda edit: edit[1], reverse=True):
+        if at == 0 or not overlap:
+            shown[start:stop] = [77 + at]
+    for at, (start, stop) in enumerate((first, second)):
+        edit = h.edit(call, [Kept(0, start), Literal([77 + at]), Kept(stop, 4)])
+    h.call([1, *shown, 50], [20])
+    assert ("overlaps" in h.chain().problems.get(edit.id, "")) == overlap
+
+
 def test_other_tokens_for_an_answer_are_a_retokenization() -> None:
     """The same messages, other ids in the answer and the same after it."""
     h = History()

@@ -134,9 +134,7 @@ class _Change(msgspec.Struct, frozen=True):
     pieces: Pieces
 
     def touches(self, other: _Change) -> bool:
-        if self.start == self.stop or other.start == other.stop:
-            return self.start < other.stop and other.start < self.stop
-        return max(self.start, other.start) < min(self.stop, other.stop)
+        return self.start < other.stop and other.start < self.stop
 
 
 def _changes(edit: Edit, runs: list[Run], response: Response, ids_of: IdsOf, by: Tokenizer | None) -> list[_Change] | None:

@@ -24,14 +24,13 @@ def _acted(t: Trajectory) -> set[str]:
 def _places(t: Trajectory) -> dict[tuple[str | None, int | None], str | None]:
     """(agent, step) -> the record that its conversation is inside of: None for the run itself. A hand-off goes on with one."""
     root = t.start.id if t.start else None
-    steps = {s.record.id: s for s in t.steps if s.record is not None}
+    parents: dict[str | None, str | None] = {s.record.id: s.record.parent for s in t.steps if s.record is not None}
     handed = handed_over(t)
     out: dict[tuple[str | None, int | None], str | None] = {}
     for step in t.steps:
         parent = step.record.parent if step.record is not None else None
         while parent in handed:
-            before = steps.get(handed[parent].parent or "")
-            parent = before.record.parent if before is not None and before.record is not None else None
+            parent = parents.get(handed[parent].parent)
         out[step.agent, step.index] = None if parent == root else parent
     return out
 
