@@ -298,6 +298,12 @@ def test_v0_events_without_a_source(tmp_path: Path):
     assert of(End, session)[0].metrics["cost"] == 0.25
 
 
+@pytest.mark.parametrize(("model", "sent"), [("p/m", False), ("moonshot/kimi-k2-thinking", True)])
+def test_v1_sends_thoughts_to_some_models_alone(tmp_path: Path, model: str, sent: bool):
+    path = v1_folder(tmp_path / "c", v1(), agent={"kind": "Agent", "llm": {"model": model}})
+    assert ("reasoning_content" in of(LLMCall, one(NAME, path))[1].request["messages"][2]) is sent
+
+
 def test_v1_folder(tmp_path: Path):
     path = v1_folder(tmp_path / "c", v1())
     session = one(NAME, path)
@@ -306,7 +312,7 @@ def test_v1_folder(tmp_path: Path):
     start, calls, actions = of(Start, session)[0], of(LLMCall, session), of(Action, session)
     assert (start.task, start.model, start.metadata["source"]["session"]) == ("Fix it.", "p/m", "conversation")
     assert [m["role"] for m in calls[1].request["messages"]] == ["system", "user", "assistant", "tool"]
-    assert calls[1].request["messages"][2] is calls[0].response
+    assert calls[1].request["messages"][2] == {k: v for k, v in calls[0].response.items() if k != "reasoning_content"}
     function = {"name": "bash", "arguments": '{"command": "ls 0"}'}
     assert calls[0].response["tool_calls"] == [{"id": "t0", "type": "function", "function": function}]
     assert calls[0].reasoning == "hm"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from odograph.importers import Session
+from odograph.importers import NotBegun, Session, find
 from odograph.types import Action, LLMCall, Note, Start
 
 from .scaffold import of, one, write
@@ -360,3 +360,65 @@ def test_commands_of_aider_are_not_sent(tmp_path: Path) -> None:
     session = one("aider", path)
     assert sent(session) == [["Why"], ["Row"]] and of(Start, session)[0].task == "Why"
     assert [n.data["text"] for n in of(Note, session) if n.name == "command"] == ["/add a.txt", "/ask Why", "/clear"]
+
+
+# --- Droid ----------------------------------------------------------------------------------------------------------------
+
+
+def droid(n: int, role: str, *blocks: Any, above: str | None = None, **more: Any) -> dict[str, Any]:
+    """A message of Droid, which hangs on the message before it."""
+    content = [{"type": "text", "text": b} if isinstance(b, str) else b for b in blocks]
+    about = {"type": "message", "id": f"d{n}", "parentId": above or f"d{n - 1}", "timestamp": T.format(n)}
+    return {**about, "message": {"role": role, "content": content, **more}}
+
+
+def test_droid_sends_what_its_messages_say(tmp_path: Path) -> None:
+    """What was shown to the person alone is not sent, nor are thoughts to a server that takes none; a prompt may go back, and a
+    compaction keeps what stands behind its anchor. A message has its own model."""
+    thought = {"type": "thinking", "thinking": "hm", "signatureProvider": "generic-chat-completion-api"}
+    talk = [
+        {"type": "session_start", "id": "s", "cwd": "/w"},
+        droid(1, "user", "<system-reminder>x</system-reminder>", "One"),
+        droid(2, "assistant", thought, "Aye one", modelId="m"),
+        droid(3, "user", "Shown", visibility="user_only"),
+        droid(4, "user", "Two"),
+        droid(5, "assistant", "Aye two", modelId="n"),
+        droid(6, "user", "Another two", above="d2"),
+        droid(7, "assistant", "Aye another"),
+        {"type": "compaction_state", "id": "c", "summaryText": "SUM", "anchorMessage": {"id": "d2", "index": 1}},
+        droid(8, "user", "Three"),
+        droid(9, "assistant", "Aye three"),
+    ]
+    session = one("droid", lines(tmp_path / "s.jsonl", talk))
+    first = [{"type": "text", "text": t} for t in ("<system-reminder>x</system-reminder>", "One")]
+    told = [[c if c == first else c[0]["text"] if isinstance(c, list) else c for c in prompt] for prompt in sent(session)]
+    assert told == [
+        [first],
+        [first, "Aye one", "Two"],
+        [first, "Aye one", "Another two"],
+        ["SUM", "Another two", "Aye another", "Three"],
+    ]
+    assert [c.model for c in of(LLMCall, session)] == ["m", "n", None, None]
+    assert (of(Start, session)[0].task, of(LLMCall, session)[0].reasoning) == ("One", "hm")
+
+
+def test_a_fork_of_droid_shares_its_history(tmp_path: Path) -> None:
+    parent = [
+        {"type": "session_start", "id": "s", "cwd": "/w"},
+        droid(1, "user", "One"),
+        droid(2, "assistant", "Aye one"),
+        {"type": "agent_turn_outcome", "reason": "completed"},
+    ]
+    forked = [{**parent[0], "id": "f", "parent": "s", "forkedAtMessageId": "d2"}, *parent[1:]]
+    own = [droid(3, "user", "Two"), droid(4, "assistant", "Aye two")]
+    of_parent = one("droid", lines(tmp_path / "s.jsonl", parent))
+    session = one("droid", lines(tmp_path / "f.jsonl", [*forked, *own]))
+    start, (call,) = of(Start, session)[0], of(LLMCall, session)
+    assert start.task == "Two" and start.fork is not None
+    assert (start.fork.trajectory, start.fork.step, start.fork.reason) == (of_parent.id, 1, "forked")
+    assert [m["content"][0]["text"] for m in call.request["messages"]] == ["One", "Aye one", "Two"]
+    with pytest.raises(NotBegun):
+        list(find("droid").read(lines(tmp_path / "e.jsonl", forked)))
+    helper = {**parent[0], "id": "h", "callingSessionId": "s", "callingToolUseId": "t1"}
+    begun = of(Start, one("droid", lines(tmp_path / "h.jsonl", [helper, *parent[1:]])))[0]
+    assert begun.fork is not None and (begun.fork.trajectory, begun.fork.reason) == (of_parent.id, "sub-agent")

@@ -148,10 +148,14 @@ def test_a_human_is_no_model(tmp_path: Path):
     assert told == ["You are a programmer.", "A demonstration.", "file 0\n(Open file: n/a)"]
 
 
-def test_what_the_agent_wrote_when_it_stopped_is_no_reply(tmp_path: Path):
+@pytest.mark.parametrize("query", [None, [{}]], ids=["1.0", "1.1"])
+def test_what_the_agent_wrote_when_it_stopped_is_no_reply(tmp_path: Path, query: Any):
     value = old(1, exit_status="exit_cost", calls=14)
     words = "Exit due to cost limit"
-    value["trajectory"].append({"action": "exit_cost", "observation": "", "response": words, "state": "{}", "thought": words})
+    asked = {} if query is None else {"query": query}
+    value["trajectory"].append(
+        {"action": "exit_cost", "observation": "", "response": words, "state": "{}", "thought": words, **asked}
+    )
     value["history"].append({"role": "user", "content": "file", "agent": "primary"})
     value["history"].append({"role": "assistant", "content": words, "thought": words, "action": "exit_cost", "agent": "primary"})
     session = one(NAME, write(tmp_path / "c.traj", value))

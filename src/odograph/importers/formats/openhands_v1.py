@@ -20,6 +20,8 @@ from ..session import Session, observed_where, parse_time
 _ENDED: dict[str, Status] = {"finished": "completed", "error": "failed", "stuck": "failed", "deleting": "cancelled"}
 _SWITCHES = ("cache_enabled", "vision_enabled", "function_calling_enabled", "force_string_serializer")
 _THINKING = ("reasoning_content", "thinking_blocks", "responses_reasoning_item", "reasoning_details")
+#: Models that are sent their thoughts again, where these are a text.
+_THINKERS = ("kimi-k", "minimax-m2", "deepseek/deepseek-")
 #: The parent of an event that begins a conversation anew.
 _ROOT = "__root__"
 #: Observations around whose output the model is sent what the terminal says of itself.
@@ -258,6 +260,8 @@ class _Reader:
             ),
             *key,
         )
+        if not any(name in (self.model or "").lower() for name in _THINKERS):
+            message = without(message, "reasoning_content")
         self._say((text(event.get("id")), message))
         if id is not None:
             self.calls[id] = call

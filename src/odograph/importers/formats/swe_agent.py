@@ -203,9 +203,9 @@ class _Reader:
     def _step(self, item: dict[str, Any], answer: dict[str, Any], said: str | None, prompt: list[Any] | None) -> None:
         self.step += 1
         self.session.add(StepStart(step=self.step, observation=said if self.step == 0 else None))
-        exact = next((item[k] for k in ("query", "messages") if items(item.get(k))), None)
+        exact = next((found for k in ("query", "messages") if (found := [m for m in dicts(item.get(k)) if m])), None)
         if exact is not None:
-            prompt = [self._as_sent(m) for m in dicts(exact)]
+            prompt = [self._as_sent(m) for m in exact]
         response = item.get("response")
         # what the agent itself wrote into the trajectory when it stopped is no answer of the model
         stopped = isinstance(response, str) and response.startswith(("Exit due to", "Exiting due to")) and exact is None
