@@ -19,6 +19,7 @@ import odograph
 from odograph.errors import InvalidInput
 from odograph.proxy import agents
 from tests.llm_server import Answer, LLMServer
+from tests.proxy.wire import Wire, json_answer
 
 SCRIPT = """
 import anthropic, openai
@@ -41,13 +42,13 @@ CODEX = QUICK.replace("import json, os,", "import json, os, sys,").replace(
 )
 
 
-def environment(server: LLMServer, home: Path) -> dict[str, str]:
+def environment(server: LLMServer | Wire, home: Path) -> dict[str, str]:
     keys = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "HOME": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     return {"PATH": os.environ["PATH"], **keys, "OPENAI_BASE_URL": server.url + "/v1", "ANTHROPIC_BASE_URL": server.url}
 
 
 def record(
-    folder: Path, server: LLMServer, *argv: str, flags: tuple[str, ...] = (), **more: Any
+    folder: Path, server: LLMServer | Wire, *argv: str, flags: tuple[str, ...] = (), **more: Any
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "odograph", "--store", str(folder / "s"), "record", *flags, "--", *argv]
     env = environment(server, folder) | more.pop("env", {})
@@ -237,6 +238,58 @@ def test_into_session_adds_what_the_wire_has_not(tmp_path: Path) -> None:
     (action,) = t.steps[0].actions  # no request brought its result any more
     assert (action.name, action.result, action.tool_call_id, action.llm_call) == ("Bash", "a.txt", "t1", t.llm_calls[0].id)
     assert t.agent == "claude-code" and [n.name for n in t.notes] == ["session"] and odograph.validate(t).valid
+
+
+def test_into_session_finds_tools_without_ids(tmp_path: Path) -> None:
+    """Gemini's model gives no ids: the agent has other ids in its session than on the wire, and the same tool call twice. Each tells of
+    its own, and the last result, which no request brought, is added. A shell started the agent."""
+
+    def asks(number: int) -> dict[str, Any]:
+        return {"functionCall": {"name": "sh", "args": {"command": "ls"}, "id": f"sh_{number}"}}
+
+    def gives(number: int) -> dict[str, Any]:
+        return {"functionResponse": {"name": "sh", "id": f"sh_{number}", "response": {"output": str(number)}}}
+
+    turns: list[Any] = [{"role": "user", "parts": [{"text": "list"}]}]
+    bodies, lines = [], [{"sessionId": "s-1", "projectHash": "p", "startTime": "2026-01-01T00:00:00Z", "kind": "main"}]
+    lines.append({"id": "u", "timestamp": "2026-01-01T00:00:00Z", "type": "user", "content": [{"text": "list"}]})
+    for number in (1, 2):
+        bodies.append({"contents": list(turns), "tools": [{"functionDeclarations": [{"name": "sh"}]}]})
+        turns += [{"role": "model", "parts": [asks(number)]}, {"role": "user", "parts": [gives(number)]}]
+        tool = {
+            "id": f"sh__sh_{number}",
+            "name": "sh",
+            "args": {"command": "ls"},
+            "result": [gives(number)],
+            "status": "success",
+            "resultDisplay": f"shown {number}",
+        }
+        lines.append({"id": f"m{number}", "timestamp": f"2026-01-01T00:00:0{number}Z", "type": "gemini", "content": "", "model": "g", "toolCalls": [tool]})  # fmt: skip
+    gemini = tmp_path / "bin" / "gemini"
+    gemini.parent.mkdir()
+    gemini.write_text(
+        f"#!{sys.executable}\nimport json, os, pathlib, urllib.request\n"
+        "url = os.environ['GOOGLE_GEMINI_BASE_URL'] + '/v1beta/models/g:generateContent'\n"
+        f"for body in {bodies!r}:\n"
+        "    headers = {'user-agent': 'GeminiCLI/0.61'}\n"
+        "    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).read()\n"
+        "place = pathlib.Path(os.environ['HOME'], '.gemini/tmp/p/chats')\nplace.mkdir(parents=True)\n"
+        f"(place / 'session-1.jsonl').write_text({chr(10).join(map(json.dumps, lines))!r})\n"
+    )
+    gemini.chmod(0o755)
+    answer = {"candidates": [{"content": {"role": "model", "parts": [{"functionCall": {"name": "sh", "args": {"command": "ls"}}}]}, "finishReason": "STOP"}]}  # fmt: skip
+    with Wire(lambda head, body: json_answer(answer)) as upstream:
+        path = f"{gemini.parent}{os.pathsep}{os.environ['PATH']}"
+        flags = ("--into-session", "--upstream", upstream.url)
+        done = record(tmp_path, upstream, "sh", "-c", "gemini; true", flags=flags, env={"PATH": path})
+    t = recorded(tmp_path)
+    assert "1 session files" in done.stderr, done.stderr
+    told = [
+        [(a.ok, (a.extra["session"]["extra"] if "session" in a.extra else a.extra)["resultDisplay"]) for a in s.actions]
+        for s in t.steps
+    ]
+    assert told == [[(True, "shown 1")], [(True, "shown 2")]] and odograph.validate(t).valid
+    assert t.steps[0].actions[0].result == {"output": "1"} and "2" in json.dumps(t.steps[1].actions[0].result)
 
 
 def test_each_agent_is_led_by_its_own_variables_and_flags(tmp_path: Path) -> None:

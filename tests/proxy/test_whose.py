@@ -267,6 +267,33 @@ def test_a_request_that_is_spelt_anew_is_a_retry(store: odograph.Store, path: st
     assert tried == [("", []), ("", []), ("fine", [529, 529, 529])]
 
 
+def test_a_call_that_ran_beside_a_failed_one_is_no_retry(store: odograph.Store) -> None:
+    """Three equal calls at once, as samplers make them: two fail, one is answered. Each of the two is repeated, and is one call."""
+    asked, gates = json.dumps({"model": "m", "messages": [user("q")]}).encode(), [threading.Event() for _ in range(3)]
+    numbers = iter(range(5))
+
+    def script(head: bytes, body: bytes) -> Iterator[bytes]:
+        number = next(numbers)
+        if number < 3:
+            gates[number].wait(60)
+        yield from [head_of(0, status="529 Full")] if number < 2 else json_answer(chat_body(str(number)))
+
+    with Wire(script) as upstream, Proxy(store, [upstream.url]) as proxy:
+        clients = []
+        for number in range(3):
+            clients.append(threading.Thread(target=post, args=(proxy.url, "/t/r/v1/chat/completions", asked)))
+            clients[-1].start()
+            while len(upstream.got) <= number:
+                clients[-1].join(0.01)
+        for client, gate in zip(clients, gates, strict=True):
+            gate.set()
+            client.join()
+        for _ in range(2):
+            post(proxy.url, "/t/r/v1/chat/completions", asked)
+    tried = sorted((c.text, [r["status_code"] for r in (c.extra or {}).get("retries", [])]) for c in one(store).llm_calls)
+    assert tried == [("2", []), ("3", [529]), ("4", [529])]
+
+
 def test_a_restarted_proxy_goes_on_where_it_was(store: odograph.Store) -> None:
     """A run that goes on behind another proxy on the same store is one trajectory: the tool's result finds its call."""
     first = Answer(text="", tool_calls=[ask("sh", command="ls")])

@@ -283,6 +283,16 @@ def test_openinference_of_the_agents_sdk() -> None:
     assert (action.name, action.arguments, action.result, of(Start, records)[0].agent) == ("bash", {"command": "ls"}, "ok", "A")
 
 
+def test_genai_of_the_first_names() -> None:
+    """`gen_ai.prompt` and `gen_ai.completion`, as JSON or as a plain text, beside the names of their time."""
+    asked, said = json.dumps([{"role": "user", "content": "Capital?"}]), json.dumps([{"role": "assistant", "content": "Paris"}])
+    for prompt, completion in ((asked, said), ("Capital?", "Paris")):
+        given = {"gen_ai.system": "openai", "gen_ai.request.model": "m", "gen_ai.prompt": prompt, "gen_ai.completion": completion}
+        (call,) = of(LLMCall, made(span("a", given | {"gen_ai.usage.prompt_tokens": 4}, 1)))
+        assert call.request["messages"] == [{"role": "user", "content": "Capital?"}] and call.prompt_tokens == 4
+        assert call.response == {"role": "assistant", "content": "Paris"}
+
+
 def test_openllmetry_of_before() -> None:
     """Flattened prompts and completions, around them spans of a workflow."""
     flat = {

@@ -133,8 +133,9 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
 
 
 def _merged(t: Any, run: Any, agent: Any, began: float) -> str:
-    from ..proxy import sessions
+    from ..proxy import agents, sessions
 
+    agent = next((row for row in agents.AGENTS if row.name == t.agent), agent)  # a shell may have started it
     folder = agent.folder(os.environ)
     if folder is None:
         return f", no session file ({agent.name} has none that is known)"

@@ -68,6 +68,8 @@ class Passing(Exchange):
         self._placing = place
         self._looking = look
         self._finished = finished
+        #: When it ended; its record is made later.
+        self.ended: int | None = None
         #: When the answer was whole, though its stream may go on.
         self.finished_at: int | None = None
         #: What was recorded while its stream went on: where, how many events, and the record.

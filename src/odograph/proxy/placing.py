@@ -65,10 +65,10 @@ class Placer:
         self._trails: OrderedDict[tuple[Any, ...], Trail] = OrderedDict()
         #: The conversations of no named run or session by the hash of their last request.
         self._tips: defaultdict[bytes, list[Talk]] = defaultdict(list)
-        #: Calls that failed and may be repeated, by who asked and what: where they were recorded, and what was tried. And
-        #: how many there are by who asked: where there are none, no request is compared.
-        self._failed: OrderedDict[tuple[Any, ...], Attempt] = OrderedDict()
-        self._failures: Counter[tuple[Any, ...]] = Counter()
+        #: Calls that failed and may be repeated, by their ids: who asked, what, and where they were recorded. And their ids by
+        #: who asked: where there are none, no request is compared.
+        self._failed: OrderedDict[str, tuple[tuple[Any, ...], Any, Attempt]] = OrderedDict()
+        self._failures: dict[tuple[Any, ...], list[str]] = {}
         #: The conversations whose history the server keeps, by the id of a response that may be gone on from.
         self._responses: OrderedDict[str, Talk] = OrderedDict()
         self._asleep = Asleep(store)
@@ -136,9 +136,9 @@ class Placer:
             self.recorded += 1
             if failure is not None:
                 tried = [*attempts, failure]
-                key = who, _asked_by(asked, call)
-                self._failures[who] += key not in self._failed
-                self._failed[key] = Attempt(trail, talk, scope, purpose, ref.id, tried, time.time_ns())
+                attempt = Attempt(trail, talk, scope, purpose, ref.id, tried, call.ended or time.time_ns())
+                self._failed[ref.id] = who, _asked_by(asked, call), attempt
+                self._failures.setdefault(who, []).append(ref.id)
             elif talk is not None:
                 self._answered(talk, scope, asked, ref.id, answer, call, made)
             elif trail.ends and not trail.talks and trail.key[0] == "lone":
@@ -146,24 +146,25 @@ class Placer:
         return scope
 
     def _tried(self, who: tuple[Any, ...], asked: Asked, call: Passing) -> Attempt | None:
-        """The attempt that failed and is repeated now."""
+        """The attempt that failed before this call began, and that it repeats."""
         before = time.time_ns() - RETRIED_NS
         while self._failed:
-            key, oldest = next(iter(self._failed.items()))
+            id, (_, _, oldest) = next(iter(self._failed.items()))
             if oldest.time > before and len(self._failed) <= _MOST_FAILED:
                 break
-            self._forget(key)
-        if who not in self._failures:
-            return None
-        key = who, _asked_by(asked, call)
-        return self._forget(key) if key in self._failed else None
+            self._forget(id)
+        for id in self._failures.get(who, ()):
+            _, what, attempt = self._failed[id]
+            if attempt.time <= call.started and what == _asked_by(asked, call):
+                self._forget(id)
+                return attempt
+        return None
 
-    def _forget(self, key: tuple[Any, ...]) -> Attempt:
-        who = key[0]
-        self._failures[who] -= 1
+    def _forget(self, id: str) -> None:
+        who = self._failed.pop(id)[0]
+        self._failures[who].remove(id)
         if not self._failures[who]:
             del self._failures[who]
-        return self._failed.pop(key)
 
     def _whose(
         self, asked: Asked, address: Address, sender: Sender, made: dict[str, Any], call: Passing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,7 @@ class Recording:
     async def finish(self, call: Passing, error: BaseException | None = None) -> None:
         """Returns when the call is in the store."""
         loop = asyncio.get_running_loop()
+        call.ended = time.time_ns()
         recorded = loop.create_future()
         self._ended.append((call, error, recorded))
         if not self._at_work:
@@ -117,6 +119,7 @@ class Recording:
 
     def soon(self, call: Passing) -> None:
         """Records a call whose client is gone."""
+        call.ended = time.time_ns()
         self._thread.submit(_quietly, call)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ..codec import record_to_dict
 from ..errors import OdographError
 from ..trajectory import Trajectory
 from ..types import Action, AnyRecord, Context, End, Label, LLMCall, Note, Start
+from .trails import arguments_of
 
 _MOST_FILES = 50
 #: Of a record: where it is, which is another place here.
@@ -63,21 +64,29 @@ def merge(paths: list[Path], t: Trajectory, run: Run) -> Merged:
 
 
 def _merge(format: str, records: list[AnyRecord], t: Trajectory, run: Run, merged: Merged) -> None:
-    known = {a.tool_call_id: a for a in t.actions if a.tool_call_id}
-    asked = {tool.id: (step, call) for step in t.steps for call in step.llm_calls for c in call.choices for tool in c.tool_calls}
+    told = {r.tool_call_id for r in records if isinstance(r, Action)}
+    done = {(a.llm_call, a.tool_call_id) for a in t.actions}
+    wires = [_Tool(a.tool_call_id, a.name, a.arguments, (a,)) for a in t.actions]
+    asked = [
+        _Tool(tool.id, tool.name, arguments_of(tool.arguments), (step, call, tool.id))
+        for step in t.steps
+        for call in step.llm_calls
+        for c in call.choices
+        for tool in c.tool_calls
+        if (call.id, tool.id) not in done
+    ]
     calls = 0
     about: dict[str, Any] = {"format": format}
     for record in records:
         if isinstance(record, Action):
-            wire = known.get(record.tool_call_id or "")
-            if wire is not None:
-                _enrich(wire, record, t, run)
+            if (wire := _of(record, wires, told)) is not None:
+                _enrich(wire[0], record, t, run)
                 merged.enriched += 1
-            elif record.tool_call_id in asked:
-                step, call = asked[record.tool_call_id]
+            elif (found := _of(record, asked, told)) is not None:
+                step, call, id = found
                 made = {k: v for k, v in record_to_dict(record).items() if k not in _PLACE}
                 scope = run.at(step)
-                run.recorder.write("action", made | {"llm_call": call.id}, step.id, scope.agent, step.index)
+                run.recorder.write("action", made | {"llm_call": call.id, "tool_call_id": id}, step.id, scope.agent, step.index)
                 merged.added += 1
         elif isinstance(record, LLMCall):
             calls += 1
@@ -91,6 +100,28 @@ def _merge(format: str, records: list[AnyRecord], t: Trajectory, run: Run, merge
             about |= {"metrics": record.metrics, "status": record.status}
     run.note({k: v for k, v in {**about, "llm_calls": calls}.items() if v not in (None, {})}, name="session")
     merged.added += 1
+
+
+class _Tool(NamedTuple):
+    """A tool call of the wire, and where it is."""
+
+    id: str | None
+    name: str | None
+    arguments: Any
+    at: Any
+
+
+def _of(record: Action, there: list[_Tool], told: set[str | None]) -> Any:
+    """Where the tool call is that a session tells of; it is taken out of those `there`. It is the first of its id. An agent whose
+    model gives no ids has others in its session than on the wire: then it is the first of its name and arguments that the
+    session has no id of (`told`)."""
+    found = next((one for one in there if one.id is not None and one.id == record.tool_call_id), None) or next(
+        (o for o in there if o.id not in told and (o.name, o.arguments) == (record.name, record.arguments)), None
+    )
+    if found is None:
+        return None
+    there.remove(found)
+    return found.at
 
 
 def _enrich(wire: Action, told: Action, t: Trajectory, run: Run) -> None:

@@ -1,8 +1,8 @@
 """OpenTelemetry's GenAI semantic conventions, in the versions that emitters write.
 
 Content is in attributes (`gen_ai.input.messages`, since 1.37), in events (`gen_ai.user.message`, `gen_ai.choice`, 1.28 to
-1.36; one event with all, `gen_ai.client.inference.operation.details`; `gen_ai.content.prompt`, before 1.28), or absent: it is
-opt-in.
+1.36; one event with all, `gen_ai.client.inference.operation.details`; `gen_ai.content.prompt`, before 1.28), in the attributes
+`gen_ai.prompt` and `gen_ai.completion` before all of these, or absent: it is opt-in.
 
 Source: https://github.com/open-telemetry/semantic-conventions-genai.
 """
@@ -26,7 +26,8 @@ PARAMS = {
 _CONTENT = (
     "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions",
     "gen_ai.request.model", "gen_ai.response.model", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens",
-    "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens", "gen_ai.response.finish_reasons",
+    "gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens", "gen_ai.response.finish_reasons", "gen_ai.prompt",
+    "gen_ai.completion",
 )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def call_fields(span: TraceSpan) -> dict[str, Any]:
 def _content(span: TraceSpan) -> tuple[Any, Any, Any, list[str]]:
     """What was sent, what was answered, the system's instructions, and which of them are JSON that was cut."""
     names = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions")
-    asked, said, instructions = (span.json(name) for name in names)
+    asked, said, instructions = map(span.json, names)
     cut = [name for name, value in zip(names, (asked, said, instructions), strict=True) if _is_cut(value)]
     older: list[Any] = []
     for event in span.events:
@@ -167,7 +168,9 @@ def _content(span: TraceSpan) -> tuple[Any, Any, Any, list[str]]:
             asked = parsed(given.get("gen_ai.prompt"))
         elif event.name == "gen_ai.content.completion" and said is None:
             said = parsed(given.get("gen_ai.completion"))
-    return older if asked is None and older else asked, said, instructions, cut
+    if asked is None:
+        asked = older or span.json("gen_ai.prompt")
+    return asked, span.json("gen_ai.completion") if said is None else said, instructions, cut
 
 
 def _is_cut(value: Any) -> bool:
