@@ -14,7 +14,7 @@ from odograph.types import Action, LLMCall, Note, Start
 
 from .scaffold import of, one, write
 from .test_as_they_were import lines
-from .test_growing import T, cc, use
+from .test_growing import T, cc, codex, said, use
 
 MS = 1_772_359_200_000
 
@@ -93,8 +93,8 @@ def test_pi_tells_thoughts_of_another_model_as_text(tmp_path: Path) -> None:
     pi = Pi()
     pi.user("Row")
     pi.reply({"type": "thinking", "thinking": "hm", "thinkingSignature": "s"}, {"type": "thinking", "redacted": True}, "Aye")
-    for model, said in (("n", "Faster"), ("m", "Slower")):
-        pi.user(said)
+    for model, asked in (("n", "Faster"), ("m", "Slower")):
+        pi.user(asked)
         pi.reply("Aye", model=model)
     calls = of(LLMCall, pi.read(tmp_path))
     assert calls[1].request["messages"][1] == {"role": "assistant", "content": "hmAye"}
@@ -121,9 +121,9 @@ def test_what_two_compactions_of_pi_kept(tmp_path: Path) -> None:
 
 def test_pis_oldest_files_are_lists(tmp_path: Path) -> None:
     pi = Pi()
-    for said in ("One", "Two"):
-        pi.user(said)
-        pi.reply(f"Aye {said}")
+    for asked in ("One", "Two"):
+        pi.user(asked)
+        pi.reply(f"Aye {asked}")
     pi.entry("compaction", summary="SUM", firstKeptEntryIndex=3)
     pi.reply("Aye")
     pi.entries = [{k: v for k, v in e.items() if k not in ("id", "parentId") or e["type"] == "session"} for e in pi.entries]
@@ -159,6 +159,27 @@ def test_what_a_micro_compaction_of_claude_code_cleared(tmp_path: Path) -> None:
     assert ["OARS" in t for t in told] == [False, True, False, False, False]
     assert ["Old tool result content cleared" in t for t in told] == [False, False, True, True, True]
     assert all("SHIP" in t and "Two" in t for t in told[2:]) and "Aye three" not in told[4]
+
+
+@pytest.mark.parametrize("more", [[], [{"type": "text", "text": "Looking"}]], ids=["alone", "beside a text"])
+def test_calls_that_a_killed_claude_code_left(tmp_path: Path, more: list[dict[str, Any]]) -> None:
+    """A session is resumed whose tool never ended: the call is not sent again. Prompts can go back behind it."""
+    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    talk = [
+        cc(1, "user", "One", None),
+        cc(2, "assistant", [thought, *more, *use("t1", command="sleep")]),
+        cc(3, "user", "Two"),
+        cc(4, "assistant", "Aye"),
+        cc(5, "user", "Three"),
+        cc(6, "assistant", "Aye three"),
+        cc(7, "user", "Another three", "u4"),
+        cc(8, "assistant", "Aye again"),
+    ]
+    session = one("claude-code", lines(tmp_path / "c.jsonl", talk))
+    left = [[thought, *more]] if more else []
+    assert sent(session)[1] == ["One", *left, "Two"]
+    assert sent(session)[3] == ["One", *left, "Two", [{"type": "text", "text": "Aye"}], "Another three"]
+    assert [a.result for a in of(Action, session)] == [None]
 
 
 def test_attachments_stand_behind_an_error_of_the_api(tmp_path: Path) -> None:
@@ -422,3 +443,32 @@ def test_a_fork_of_droid_shares_its_history(tmp_path: Path) -> None:
     helper = {**parent[0], "id": "h", "callingSessionId": "s", "callingToolUseId": "t1"}
     begun = of(Start, one("droid", lines(tmp_path / "h.jsonl", [helper, *parent[1:]])))[0]
     assert begun.fork is not None and (begun.fork.trajectory, begun.fork.reason) == (of_parent.id, "sub-agent")
+
+
+# --- Codex ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"), [("function_call", "function_call_output"), ("custom_tool_call", "custom_tool_call_output")]
+)
+def test_codex_answers_calls_that_nothing_answered(tmp_path: Path, kind: str, answer: str) -> None:
+    """A run was killed while a tool ran, and the thread was resumed. A call that was answered late is no such call."""
+    talk = [
+        codex("session_meta", 0, id="s", timestamp=T.format(0)),
+        said(1, "Row"),
+        codex("response_item", 2, type=kind, call_id="c1", name="sh", arguments="{}"),
+        codex("response_item", 2, type=kind, call_id="c2", name="sh", arguments="{}"),
+        codex("event_msg", 3, type="token_count", info={"total_token_usage": {"total_tokens": 3}, "last_token_usage": {}}),
+        codex("response_item", 4, type=answer, call_id="c2", output="oars"),
+        said(5, "On"),
+        said(6, "Aye", "assistant"),
+        codex("event_msg", 7, type="token_count", info={"total_token_usage": {"total_tokens": 6}, "last_token_usage": {}}),
+        said(8, "More"),
+        said(9, "Aye", "assistant"),
+    ]
+    session = one("codex", lines(tmp_path / "s.jsonl", talk))
+    calls = of(LLMCall, session)
+    told = [(i["type"], i.get("call_id"), i.get("output")) for i in calls[1].request["input"]]
+    assert told[1:5] == [(kind, "c1", None), (answer, "c1", "aborted"), (kind, "c2", None), (answer, "c2", "oars")]
+    assert [len(c.request["input"]) for c in calls] == [1, 6, 8]
+    assert [a.result for a in of(Action, session)] == [None, "oars"]

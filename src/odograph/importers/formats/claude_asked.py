@@ -29,10 +29,11 @@ _TOLD = (
 )
 #: Attachments that the program puts into words of its own: they stand in prompts as they are.
 _SHOWN = (
-    "file", "directory", "nested_memory", "relevant_memories", "mcp_resource", "compact_file_reference", "pdf_reference",
-    "opened_file_in_ide", "agent_mention", "invoked_skills", "todo", "todo_reminder", "task_reminder", "task_status",
-    "task_progress", "plan_mode", "plan_mode_reentry", "plan_mode_exit", "plan_file_reference", "teammate_mailbox", "date_change",
-    "token_usage", "budget_usd",
+    "file", "new_file", "directory", "new_directory", "nested_memory", "relevant_memories",
+    "mcp_resource", "compact_file_reference", "pdf_reference", "opened_file_in_ide", "agent_mention", "invoked_skills",
+    "todo", "todo_reminder", "task_reminder", "task_status", "task_progress", "plan_mode",
+    "plan_mode_reentry", "plan_mode_exit", "plan_file_reference", "teammate_mailbox", "date_change", "token_usage",
+    "budget_usd",
 )  # fmt: skip
 
 

@@ -279,6 +279,7 @@ class _Reader:
         if results:
             self._append(chain, event, said)
             for block in results:
+                chain.unmet.discard(text(block.get("tool_use_id")) or "")
                 self._result(chain, event, block, when)
             if beside := [b for b in dicts(message.get("content")) if b.get("type") != "tool_result"]:
                 self._told(chain, event, {**said, "content": beside})
@@ -365,7 +366,12 @@ class _Reader:
 
     def _call(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         chain.step += 1
+        lost = bool(chain.unmet) and chain.asked_since(0)
         chain.settle(self.spots)
+        if lost:
+            chain.forget_unmet(self.spots)
+        calls = (b for b in dicts(message.get("content")) if b.get("type") == "tool_use")
+        chain.unmet = {id for b in calls if (id := text(b.get("id"))) is not None}
         reply = {"role": "assistant", "content": message.get("content")}
         if self.silent:
             self._append(chain, event, reply, text(message.get("model")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ...shape import dicts, items
+from ...shape import dicts, items, text
 from ...types import Action
 from ..views import Messages, Otherwise
 
@@ -46,6 +46,8 @@ class Chain:
         self.observed: list[Any] = []
         self.unanswered: list[dict[str, Any]] = []
         self.step = -1
+        #: The tool calls of the last reply that have no result yet.
+        self.unmet: set[str] = set()
         #: Messages that a compaction kept, until what they follow comes.
         self.kept: list[Said] = []
         self.anchor: str | None = None
@@ -88,12 +90,27 @@ class Chain:
             for uuid in said.uuids:
                 spots[uuid] = (history, start, stop, self)
 
-    def go_on(self, spots: dict[str, Spot], history: Messages) -> None:
-        """Another list of the same messages takes the history's place."""
-        before, self.history = self.history, history
-        for uuid, (base, *where) in list(spots.items()):
+    def forget_unmet(self, spots: dict[str, Spot]) -> None:
+        """The last reply's calls that nothing answered before a person went on: where a session that was killed is resumed, the
+        program leaves them out, and with them what it thought before."""
+        before = self.history
+        at = next((n for n in range(len(before) - 1, -1, -1) if before[n]["role"] == "assistant"), None)
+        if at is None or not self.unmet:
+            return
+        blocks = [b for b in items(before[at]["content"]) if not (isinstance(b, dict) and text(b.get("id")) in self.unmet)]
+        said = any(not (isinstance(b, dict) and b.get("type") in _THOUGHTS) for b in blocks)
+        history, self.unmet = before.until(at), set()
+        if said:
+            message = {**before[at], "content": blocks}
+            whose, _ = before.otherwise.get(at, (None, None))
+            history.add(message, otherwise(message, whose))
+        gone = 0 if said else 1
+        for n in range(at + 1, len(before)):
+            history.add(before[n], before.otherwise.get(n))
+        self.history = history
+        for uuid, (base, start, stop, whose_) in list(spots.items()):
             if base is before:
-                spots[uuid] = (history, *where)  # type: ignore[assignment]
+                spots[uuid] = (history, start - gone * (start > at), stop - gone * (stop > at), whose_)
 
     def clear(self, spots: dict[str, Spot], calls: list[Any]) -> None:
         """The results of these tool calls are sent as a sentence from now on."""
@@ -106,7 +123,10 @@ class Chain:
                 for b in blocks
             ]
             history.add({**message, "content": cleared} if cleared != blocks else message, self.history.otherwise.get(n))
-        self.go_on(spots, history)
+        before, self.history = self.history, history
+        for uuid, (base, *where) in list(spots.items()):
+            if base is before:
+                spots[uuid] = (history, *where)  # type: ignore[assignment]
 
 
 def is_prompt(message: dict[str, Any]) -> bool:

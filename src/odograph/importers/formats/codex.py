@@ -21,13 +21,25 @@ from ...shape import arguments, content_text, integer, items, nanoseconds, numbe
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from .. import peek
 from ..session import NotBegun, Session, observed_where, parse_time
-from .codex_files import CALLS, OUTPUTS, SERVER, Rollout, Row, counts_of, find_rollout, identity, outcome_of, repeats, spawned
+from .codex_files import (
+    CALLS,
+    OUTPUTS,
+    SERVER,
+    Rollout,
+    Row,
+    all_answered,
+    counts_of,
+    find_rollout,
+    identity,
+    is_asked,
+    key_of,
+    outcome_of,
+    repeats,
+    spawned,
+)
 
 NAME = "codex"
 _TWINS = ("user_message", "agent_message", "agent_reasoning", "agent_reasoning_raw_content", "agent_reasoning_section_break")
-#: What Codex itself writes in a person's place.
-_NOT_ASKED = ("<environment_context>", "<user_instructions>", "<turn_aborted>", "<skill>", "<user_shell_command>",
-              "<subagent_notification>", "<permissions", "# AGENTS.md instructions")  # fmt: skip
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -74,6 +86,8 @@ class _Reader:
         self.results: dict[str | None, list[Any]] = {}
         #: Whether the file tells where replies end; where it does not, a reply ends when all that it asked for is answered.
         self.told_ends = True
+        #: The tool calls of earlier replies that have no answer yet.
+        self.unmet: set[str | None] = set()
         #: The tool calls of the reply under way that have no answer yet; None where it asked for no tool.
         self.open: set[str | None] | None = None
         #: Whether the program has just ended a review: it tells the review's outcome in the model's place.
@@ -148,7 +162,7 @@ class _Reader:
     def roll_back(self, turns: int) -> None:
         """The last turns are gone from what the model sees: from the person's message that began the first of them on."""
         self.leave()
-        began = [n for n, item in enumerate(self.history) if _asked(item)]
+        began = [n for n, item in enumerate(self.history) if is_asked(item)]
         if turns > 0 and began:
             self.history = self.history[: began[-min(turns, len(began))]]
 
@@ -159,8 +173,8 @@ class _Reader:
         if isinstance(replaced, list):
             self.history = [item for item in replaced if obj(item).get("type") != "ghost_snapshot"]  # never sent
             return
-        first = next((n for n, item in enumerate(self.history) if _asked(item)), len(self.history))
-        said = [item for item in self.history[first:] if _asked(item)]
+        first = next((n for n, item in enumerate(self.history) if is_asked(item)), len(self.history))
+        said = [item for item in self.history[first:] if is_asked(item)]
         context = [item for item in self.history[:first] if obj(item).get("type") == "message"]
         self.history = [*context, *said]
         if text(payload.get("message")):
@@ -173,7 +187,7 @@ class _Reader:
             first, when = self.unanswered[0]
             data = {"messages": [item for item, _ in self.unanswered]}
             where = observed_where([], [w for _, w in self.unanswered])
-            self.session.add(Note(name="unanswered", data=data, source_time=when, extra=where), "reply", _key(first, when))
+            self.session.add(Note(name="unanswered", data=data, source_time=when, extra=where), "reply", key_of(first, when))
         self.unanswered, self.inputs = [], []
 
     # --- what came of tool calls --------------------------------------------------------------------------------------
@@ -181,7 +195,8 @@ class _Reader:
     def _output(self, item: dict[str, Any], when: int | None) -> None:
         self._input(item, when)
         id = text(item.get("call_id"))
-        (self.open or set()).discard(id)
+        for waiting in (self.open or set(), self.unmet):
+            waiting.discard(id)
         result = item.get("output") if "output" in item else without(item, "type", "id", "call_id", "status")
         found = {k: v for k, v in outcome_of(result).items() if v is not None}
         known = self.actions.get(id or "")
@@ -269,7 +284,7 @@ class _Reader:
         when = generated[0][1] if generated else None
         unanswered, self.unanswered = self.unanswered, []
         first_item, first_when = unanswered[0] if unanswered else generated[0] if generated else ({}, None)
-        key = ("reply", _key(first_item, first_when) if first_item else None)
+        key = ("reply", key_of(first_item, first_when) if first_item else None)
         if end and all(i.get("type") == "reasoning" for i, _ in generated):
             data = {"messages": [i for i, _ in unanswered], "items": [i for i, _ in generated]}
             self.session.add(Note(name="unfinished_reply", data=data, source_time=when), *key)
@@ -278,11 +293,13 @@ class _Reader:
         calls = [(i, w) for i, w in generated if i.get("type") in CALLS]
         observed, self.inputs = self.inputs, []
         where = observed_where([text(i.get("id")) for i, _ in unanswered], [w for _, w in unanswered])
-        names = [text(i.get("call_id")) or text(i.get("id")) or _key(i, w) for i, w in calls]
+        names = [text(i.get("call_id")) or text(i.get("id")) or key_of(i, w) for i, w in calls]
         first = self.step + 1 if calls else None
         if first is not None:
             seen = observed[0] if len(observed) == 1 else observed or None
             self.session.add(StepStart(step=first, observation=seen, source_time=when, extra=where), "step", names[0])
+        if self.unmet:
+            self.history, self.unmet = all_answered(self.history, self.unmet), set()
         request: dict[str, Any] = {"input": Prefix(self.history)}
         if self.instructions:
             request["instructions"] = self.instructions
@@ -342,6 +359,8 @@ class _Reader:
             key = ("action", id_) if id_ else ("result", content_hash(result))
             self.session.add(Note(name="result_without_call", data=lost, step=index, source_time=when), *key)
         self.results = {}
+        answered = {text(i.get("call_id")) for i, _ in self.reply if i.get("type") in OUTPUTS}
+        self.unmet = {text(i.get("call_id")) for i, _ in calls} - answered - {None}
         self.history += [i for i, _ in self.reply]
         self.reply = []
 
@@ -413,7 +432,7 @@ def _start(path: Path, meta: dict[str, Any], own: list[Row], rollout: Rollout, p
     )
     if user is None:
         user = next(
-            (content_text(r.payload.get("content")) for r in own if r.kind == "response_item" and _asked(r.payload)), None
+            (content_text(r.payload.get("content")) for r in own if r.kind == "response_item" and is_asked(r.payload)), None
         )
     about = spawned(meta)
     source: dict[str, Any] = {
@@ -468,20 +487,6 @@ def _inherited(reader: _Reader, rollout: Rollout, base: Rollout | None, depth: i
     reader.take(rows, base.meta)
     reader.close()
     return whole
-
-
-def _key(item: dict[str, Any], when: int | None) -> str:
-    """What an item is known by: its own id, else what it says and when."""
-    return text(item.get("call_id")) or text(item.get("id")) or content_hash([when, item])
-
-
-def _asked(item: Any) -> bool:
-    """Whether an item is what a person said: a user's message that Codex did not write itself."""
-    about = obj(item)
-    if about.get("type") != "message" or about.get("role") != "user":
-        return False
-    said = content_text(about.get("content"))
-    return said is None or not said.lstrip().startswith(_NOT_ASKED)
 
 
 def _spawns(result: Any) -> dict[str, Any]:

@@ -16,11 +16,20 @@ from ..session import Lines, parse_time
 CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call")
 SERVER = ("image_generation_call",)  # the backend's own doing: part of the reply, no action of the agent
 OUTPUTS = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output")
+#: What answers a call.
+_ANSWERS = {
+    "function_call": "function_call_output",
+    "local_shell_call": "function_call_output",
+    "custom_tool_call": "custom_tool_call_output",
+}
 _ITEMS = (*CALLS, *SERVER, *OUTPUTS, "message", "agent_message", "reasoning")
 #: What the program writes in the place of a result that a person did not wait for.
 _ABORTED = re.compile(r"(?:Wall time: [\d.]+ seconds\n)?aborted by user(?: after ([\d.]+)s)?\s*$")
 _CODE = re.compile(r"^(?:Exit code:|Process exited with code) (-?\d+)\s*$", re.MULTILINE)
 _WALL = re.compile(r"^Wall time: ([\d.]+) seconds", re.MULTILINE)
+#: What Codex itself writes in a person's place.
+_NOT_ASKED = ("<environment_context>", "<user_instructions>", "<turn_aborted>", "<skill>", "<user_shell_command>",
+              "<subagent_notification>", "<permissions", "# AGENTS.md instructions")  # fmt: skip
 _PAUSE = 1_000_000_000  # ns; a fork's repeated lines are written in one go, closer together than this
 
 
@@ -181,6 +190,18 @@ def _thread_in(path: Path, size: int, changed: int) -> str | None:
     return text(obj(obj(value).get("payload")).get("id")) if obj(value).get("type") == "session_meta" else None
 
 
+def all_answered(history: list[Any], unmet: set[str | None]) -> list[Any]:
+    """A conversation in which these calls, which nothing answered, have what Codex sends in the place of an answer."""
+    found: list[Any] = []
+    for item in history:
+        found.append(item)
+        about = obj(item)
+        kind = _ANSWERS.get(text(about.get("type")) or "")
+        if kind is not None and text(about.get("call_id")) in unmet:
+            found.append({"type": kind, "call_id": about["call_id"], "output": "aborted"})
+    return found
+
+
 def outcome_of(output: Any) -> dict[str, Any]:
     """Whether a command succeeded and how long it took, where its output says so."""
     data = arguments(output) if isinstance(output, str) else output
@@ -200,3 +221,17 @@ def outcome_of(output: Any) -> dict[str, Any]:
         success = False if aborted else success
     ok = code == 0 if code is not None else success if isinstance(success, bool) else None
     return {"ok": ok, "duration": nanoseconds(seconds)}
+
+
+def key_of(item: dict[str, Any], when: int | None) -> str:
+    """What an item is known by: its own id, else what it says and when."""
+    return text(item.get("call_id")) or text(item.get("id")) or content_hash([when, item])
+
+
+def is_asked(item: Any) -> bool:
+    """Whether an item is what a person said: a user's message that Codex did not write itself."""
+    about = obj(item)
+    if about.get("type") != "message" or about.get("role") != "user":
+        return False
+    said = content_text(about.get("content"))
+    return said is None or not said.lstrip().startswith(_NOT_ASKED)
