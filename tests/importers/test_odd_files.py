@@ -277,3 +277,14 @@ def test_links_that_lead_nowhere_fail_no_folder(tmp_path: Path) -> None:
         assert {Path(p).name for p in report.unrecognised} == {"loop", "gone.jsonl"}
         with pytest.raises(odograph.NotFound, match="no file or folder"):
             store.import_sessions(tmp_path / "a" / "loop")
+
+
+def test_a_hidden_session_in_a_folder_is_found(tmp_path: Path) -> None:
+    """Aider's history is a hidden file. Other hidden files are not told of."""
+    (tmp_path / "work" / ".aider.chat.history.md").parent.mkdir()
+    (tmp_path / "work" / ".aider.chat.history.md").write_text(agents.AIDER)
+    (tmp_path / "work" / ".DS_Store").write_bytes(b"\x00\x01Bud1")
+    (tmp_path / "work" / ".env").write_text("A=1\n")
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path)
+        assert (report.imported, report.failed, report.unrecognised) == (2, [], [])

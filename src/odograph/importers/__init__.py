@@ -127,13 +127,13 @@ def _below(path: Path, importers: list[Importer], *, above: bool = False) -> Ite
                 continue
             if child.name not in _NO_SESSIONS and not os.path.islink(child):  # links may lead round in circles
                 yield from _below(child, importers, above=True)
-        elif not child.name.startswith("."):
+        elif not child.name.startswith(".") or _is_there(child, importers):  # aider's history is hidden
             yield child
 
 
 def _is_there(path: Path, importers: list[Importer]) -> bool:
     """Whether a session's file can be read as one."""
-    return os.access(path, os.R_OK) and recognise(path, importers) is not None
+    return path.is_file() and os.access(path, os.R_OK) and recognise(path, importers) is not None
 
 
 def read(path: Path, importer: Importer | None = None) -> Iterable[Session]:
