@@ -54,15 +54,10 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
             )
         elif name in ("api_response_body", "api_request", "api_error"):
             first = bodies.get(who)
-            if first is None:
-                first = next(
-                    (
-                        t
-                        for t in reversed(told)
-                        if name == "api_request" and str(t.get("query_source")) == who and t.get("cost_usd") is None
-                    ),
-                    None,
-                )
+            if first is None and name != "api_error":  # its figures and its answer come in either order
+                lacks = "cost_usd" if name == "api_request" else "response_body"
+                same = (t for t in reversed(told) if str(t.get("query_source")) == who and not t.failed)
+                first = next((t for t in same if t.get(lacks) is None), None)
                 if first is not None:
                     told.remove(first)
             merged = {**(first.attributes if first is not None else {}), **span.attributes, "event.name": "api_request"}
@@ -86,8 +81,19 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
     elif requests:
         out = [s for s in out if s.log or name_of(s) != "llm_request"]
     return sorted(
-        [*out, *told], key=lambda s: (s.start or 0, s.get("event.sequence") if isinstance(s.get("event.sequence"), int) else 0)
+        [*_tools_once(out), *told],
+        key=lambda s: (s.start or 0, s.get("event.sequence") if isinstance(s.get("event.sequence"), int) else 0),
     )
+
+
+def _tools_once(spans: list[TraceSpan]) -> list[TraceSpan]:
+    """The spans, in which a tool that has a span and an event is one."""
+    events = {s.get("tool_use_id"): s for s in spans if s.log and name_of(s) == "tool_result"}
+    out: list[TraceSpan] = []
+    for span in spans:
+        told = None if span.log or name_of(span) != "tool" else events.pop(span.get("tool_use_id", "tool.use_id"), None)
+        out.append(span if told is None else msgspec.structs.replace(span, attributes={**told.attributes, **span.attributes}))
+    return [s for s in out if not (s.log and name_of(s) == "tool_result") or events.get(s.get("tool_use_id")) is s]
 
 
 def meaning(span: TraceSpan) -> Meaning | None:
@@ -134,6 +140,10 @@ def _call(span: TraceSpan) -> dict[str, Any]:
         "error": span.error if span.failed else None,
         "finish_reason": text(obj(response).get("stop_reason")),
     }
+    source = str(span.get("query_source"))
+    beside = next((purpose for purpose in ("title", "compact") if purpose in source), None)
+    if beside is not None:
+        fields["purpose"] = beside
     if fields["duration"] is not None and span.end is not None:
         fields["started"] = span.end - fields["duration"] if span.log else span.start
     thoughts = [
