@@ -590,6 +590,28 @@ def test_claude_codes_spans_beside_its_events() -> None:
     assert (action.name, action.result, action.ok, action.tool_call_id) == ("Bash", "made", True, "t1")
 
 
+def test_claude_codes_sub_agent_is_inside_of_its_tool() -> None:
+    """Events name a sub-agent by their source; spans have a number, and the tool around them has the name."""
+    s = {"session.id": "s"}
+    started = {**s, "tool_name": "Agent", "tool_use_id": "t1", "subagent_type": "scout"}
+    records = made(
+        span("a", s, 0, 20, name="claude_code.interaction"),
+        span("b", s, 1, 1, parent="a", name="claude_code.llm_request"),
+        span("c", started, 3, 9, parent="a", name="claude_code.tool"),
+        span("d", s, 3, 9, parent="c", name="claude_code.tool.execution"),
+        span("e", {**s, "agent_id": "x1"}, 4, 1, parent="d", name="claude_code.llm_request"),
+        span("f", {**s, "agent_id": "x1", "tool_name": "Bash", "tool_use_id": "t2"}, 6, 1, parent="d", name="claude_code.tool"),
+    )
+    act, bash = of(Action, records)
+    assert [(c.agent, c.purpose) for c in of(LLMCall, records)] == [(None, "act"), ("scout", "act")]
+    assert (act.agent, bash.agent, bash.step) == (None, "scout", 0)
+    assert next(r for r in of(StepStart, records) if r.agent == "scout").parent == act.id
+    loop = [span(a, {**s, "agent_id": "x"}, 1, parent=b, name="claude_code.tool") for a, b in ("gh", "hg")]
+    assert len(of(Action, made(*loop))) == 2
+    (call,) = of(LLMCall, made(log(1, "claude_code.api_request", cost_usd="1", query_source="agent:builtin:scout")))
+    assert call.agent is None  # nobody else acts
+
+
 def test_codex_and_gemini_cli() -> None:
     """Their log events: prompts, calls with their figures, tools with their outcome; Codex's inner spans are nothing of a session."""
     records = made(
