@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,51 @@ def test_what_people_added_stays(store: odograph.Store) -> None:
     (t,) = store.trajectories()
     assert (t.reward, [n.name for n in t.notes if n.name != "withdrawn"], len(t.steps)) == (0.5, ["seen"], 2)
     assert [s.index for s in t.steps] == [0, 1]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_events_and_spans_of_one_request_come_in_any_order(store: odograph.Store, order: tuple[int, ...]) -> None:
+    """Claude Code tells a request in events and in a span, and a tool too; each is written before the next comes. A call and a tool
+    that stood there by themselves are parts of others then, and stand once."""
+
+    def event(number: int, name: str, **attributes: str) -> dict[str, Any]:
+        given = {"event.name": name, "session.id": "s", "query_source": "sdk", **attributes}
+        typed = [{"key": key, "value": {"stringValue": value}} for key, value in given.items()]
+        when = str(1_790_000_000_000_000_000 + number * 10**9)
+        return {"timeUnixNano": when, "body": {"stringValue": f"claude_code.{name}"}, "attributes": typed}
+
+    def put_events(*events: dict[str, Any]) -> None:
+        collector.put(of_otlp({"resourceLogs": [{"scopeLogs": [{"logRecords": list(events)}]}]}))
+        collector.flush()
+
+    asked: list[Any] = [{"role": "user", "content": "do"}]
+    use = {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "made"}
+    more = [*asked, {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    calls = [
+        [
+            event(number, "api_request_body", body=json.dumps({"model": "c", "messages": messages})),
+            event(number + 1, "api_request", model="c", input_tokens="3", cost_usd="0.01"),
+            event(number + 2, "api_response_body", body=json.dumps({"type": "message", "role": "assistant", "content": [said]})),
+        ]
+        for number, messages, said in ((2, asked, use), (6, more, {"type": "text", "text": "yes"}))
+    ]
+    named = {"session.id": "s"}
+    spans = [
+        span(1, None, **named) | {"name": "claude_code.interaction"},
+        span(2, 1, **named, model="c", input_tokens=3) | {"name": "claude_code.llm_request"},
+        span(5, 1, **named, tool_name="Bash", tool_use_id="t1") | {"name": "claude_code.tool"},
+        span(6, 1, **named, model="c", input_tokens=3) | {"name": "claude_code.llm_request"},
+    ]
+    parts: list[Callable[[], None]] = [
+        lambda: put_events(*calls[0], event(5, "tool_result", tool_name="Bash", tool_use_id="t1", success="true")),
+        lambda: put_events(*calls[1]),
+        lambda: put(collector, *spans),
+    ]
+    with Collector(store, quiet=600) as collector:
+        for number in order:
+            parts[number]()
+    (t,) = store.trajectories()
+    assert [(c.text, len(c.messages)) for c in t.llm_calls] == [("", 1), ("yes", 3)]
+    assert [(a.name, a.ok, a.llm_call) for a in t.actions] == [("Bash", True, t.llm_calls[0].id)]
+    assert not odograph.validate(t, profile="basic").errors

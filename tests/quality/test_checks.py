@@ -821,6 +821,14 @@ CALLING = asked()["choices"][0]["message"]
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "1"}
 
 
+def test_a_result_beside_calls_whose_answers_nobody_knows_is_no_fault() -> None:
+    """Telemetry may have figures of calls alone: which tools they asked for is not known. Where all answers are known, it is."""
+    action = {"name": "sh", "arguments": {}, "result": "x", "tool_call_id": "t1"}
+    for answer, found in (({}, 0), ({"response": "text"}, 1)):
+        step = {"llm_calls": [{"model": "m", "request": {"messages": [user("q")]}, **answer}], "actions": [action]}
+        assert validate({"task": "q", "steps": [step]}).counts.get("result_without_call", 0) == found
+
+
 @pytest.mark.parametrize(
     ("messages", "code"),
     [

@@ -569,6 +569,49 @@ def test_claude_codes_events_of_one_request() -> None:
     assert not of(End, records)
 
 
+def test_claude_codes_spans_beside_its_events() -> None:
+    """Of a request, the figures may come before the answer; a tool that has an event and a span is one action, with the outcome of the
+    one and the output of the other; the call for a title is no decision."""
+    answer = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Paris."}], "stop_reason": "end_turn"}
+    records = made(
+        log(1, "claude_code.api_request_body", body='{"model": "m", "messages": []}', query_source="generate_session_title"),
+        log(2, "claude_code.api_request", cost_usd="0.25", input_tokens="3", query_source="generate_session_title"),
+        log(3, "claude_code.api_response_body", body=json.dumps(answer), query_source="generate_session_title"),
+        log(4, "claude_code.tool_result", tool_name="Bash", tool_use_id="t1", success="true"),
+        span("a", {"session.id": "s"}, 0, 9, name="claude_code.interaction"),
+        span("b", {"session.id": "s"}, 1, 2, parent="a", name="claude_code.llm_request"),
+        span(
+            "c", {"session.id": "s", "tool_name": "Bash", "tool_use_id": "t1"}, 4, 5, parent="a", name="claude_code.tool",
+            events=[spans.Event(name="tool.output", attributes={"output": "made"})],
+        ),
+    )  # fmt: skip
+    (call,), (action,) = of(LLMCall, records), of(Action, records)
+    assert (call.purpose, call.response, call.prompt_tokens, call.cost) == ("title", answer, 3, 0.25)
+    assert (action.name, action.result, action.ok, action.tool_call_id) == ("Bash", "made", True, "t1")
+
+
+def test_claude_codes_sub_agent_is_inside_of_its_tool() -> None:
+    """Events name a sub-agent by their source; spans have a number, and the tool around them has the name."""
+    s = {"session.id": "s"}
+    started = {**s, "tool_name": "Agent", "tool_use_id": "t1", "subagent_type": "scout"}
+    records = made(
+        span("a", s, 0, 20, name="claude_code.interaction"),
+        span("b", s, 1, 1, parent="a", name="claude_code.llm_request"),
+        span("c", started, 3, 9, parent="a", name="claude_code.tool"),
+        span("d", s, 3, 9, parent="c", name="claude_code.tool.execution"),
+        span("e", {**s, "agent_id": "x1"}, 4, 1, parent="d", name="claude_code.llm_request"),
+        span("f", {**s, "agent_id": "x1", "tool_name": "Bash", "tool_use_id": "t2"}, 6, 1, parent="d", name="claude_code.tool"),
+    )
+    act, bash = of(Action, records)
+    assert [(c.agent, c.purpose) for c in of(LLMCall, records)] == [(None, "act"), ("scout", "act")]
+    assert (act.agent, bash.agent, bash.step) == (None, "scout", 0)
+    assert next(r for r in of(StepStart, records) if r.agent == "scout").parent == act.id
+    loop = [span(a, {**s, "agent_id": "x"}, 1, parent=b, name="claude_code.tool") for a, b in ("gh", "hg")]
+    assert len(of(Action, made(*loop))) == 2
+    (call,) = of(LLMCall, made(log(1, "claude_code.api_request", cost_usd="1", query_source="agent:builtin:scout")))
+    assert call.agent is None  # nobody else acts
+
+
 def test_codex_and_gemini_cli() -> None:
     """Their log events: prompts, calls with their figures, tools with their outcome; Codex's inner spans are nothing of a session."""
     records = made(
@@ -579,6 +622,10 @@ def test_codex_and_gemini_cli() -> None:
             **{"event.kind": "response.completed", "input_token_count": 9, "output_token_count": 2, "model": "m"},
         ),
         log(3, "codex.sse_event", **{"event.kind": "response.created"}),
+        log(
+            5, "codex.sse_event", **{"event.kind": "response.completed", "duration_ms": "7"}
+        ),  # the stream's end is an event, too
+        log(6, "codex.sse_event", **{"event.kind": "response.completed", "input_token_count": 11}),
         log(
             4,
             "codex.tool_result",
@@ -591,8 +638,9 @@ def test_codex_and_gemini_cli() -> None:
         ),
         span("x", {"session.id": "s"}, name="fs.read_file", scope="codex_core"),
     )
-    (call,), (action,) = of(LLMCall, records), of(Action, records)
+    (call, second), (action,) = of(LLMCall, records), of(Action, records)
     assert (call.model, call.prompt_tokens, call.request) == ("m", 9, None)
+    assert (second.prompt_tokens, second.duration) == (11, 7 * MS)
     assert (action.name, action.arguments, action.result, action.ok) == ("shell", {"command": ["ls"]}, "ok", True)
     answer = {"candidates": [{"content": {"role": "model", "parts": [{"text": "Paris."}]}}]}
     records = made(

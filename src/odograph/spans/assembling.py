@@ -54,7 +54,7 @@ ROOMS: tuple[Callable[[TraceSpan], Meaning | None], ...] = (
     openllmetry.meaning,
     genai.meaning,
 )
-_JOINED = (claude_code.joined, gemini_cli.joined)
+_JOINED = (claude_code.joined, codex.joined, gemini_cli.joined)
 
 
 class Sink(Protocol):
@@ -136,12 +136,12 @@ def write(spans: Iterable[TraceSpan], into: Sink, source: dict[str, Any]) -> set
 class _Assembly:
     def __init__(self, spans: Iterable[TraceSpan], into: Sink) -> None:
         self.into = into
-        latest: dict[tuple[str, str], TraceSpan] = {}
+        self._latest: dict[tuple[str, str], TraceSpan] = {}
         for span in spans:  # an exporter that retries sends the same span again
-            before = latest.get((span.trace, span.id))
+            before = self._latest.get((span.trace, span.id))
             if before is None or (span.end or 0) >= (before.end or 0):
-                latest[span.trace, span.id] = span
-        ordered = sorted(latest.values(), key=lambda s: (s.start or 0, -(s.end or 0), s.id))
+                self._latest[span.trace, span.id] = span
+        ordered = sorted(self._latest.values(), key=lambda s: (s.start or 0, -(s.end or 0), s.id))
         for join in _JOINED:
             ordered = join(ordered)
         self.spans = ordered
@@ -172,13 +172,13 @@ class _Assembly:
             at = self.by_id.get((at.trace, at.parent or ""))
 
     def possible(self) -> set[str]:
-        """The ids of the records that these spans may be."""
+        """The ids of the records that these spans may be, or were before others of the same request came."""
         found: set[str] = set()
-        for key, meaning in self.meanings.items():
+        for key, meaning in ((key, self.meanings.get(key, Meaning(kind="noise"))) for key in self._latest):
             call = self.into.id_of("span", *key)
             found |= {call, self.into.id_of("step", *key), self.into.id_of("totals", "span", *key)}
-            said = _calls_of(meaning.fields.get("response")) if meaning.kind == "call" else []
-            found |= {self.into.id_of("result", call, id) for id, _, _ in said}
+            answer = meaning.fields.get("response") if meaning.kind == "call" else None
+            found |= {self.into.id_of("result", call, id) for id, _, _ in _calls_of(answer)}
             for number, message in enumerate(items(meaning.fields.get("conversation"))):
                 found |= {self.into.id_of(number, "span", *key), self.into.id_of("step", *key, number)}
                 found |= {self.into.id_of("action", number, id, "span", *key) for id, _, _ in _calls_of(message)}

@@ -20,6 +20,7 @@ from .common import count, price
 from .span import Meaning, TraceSpan
 
 _PREFIX = "claude_code."
+_DEEPEST = 50  # spans around a span
 
 
 def name_of(span: TraceSpan) -> str | None:
@@ -54,15 +55,10 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
             )
         elif name in ("api_response_body", "api_request", "api_error"):
             first = bodies.get(who)
-            if first is None:
-                first = next(
-                    (
-                        t
-                        for t in reversed(told)
-                        if name == "api_request" and str(t.get("query_source")) == who and t.get("cost_usd") is None
-                    ),
-                    None,
-                )
+            if first is None and name != "api_error":  # its figures and its answer come in either order
+                lacks = "cost_usd" if name == "api_request" else "response_body"
+                same = (t for t in reversed(told) if str(t.get("query_source")) == who and not t.failed)
+                first = next((t for t in same if t.get(lacks) is None), None)
                 if first is not None:
                     told.remove(first)
             merged = {**(first.attributes if first is not None else {}), **span.attributes, "event.name": "api_request"}
@@ -86,8 +82,40 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
     elif requests:
         out = [s for s in out if s.log or name_of(s) != "llm_request"]
     return sorted(
-        [*out, *told], key=lambda s: (s.start or 0, s.get("event.sequence") if isinstance(s.get("event.sequence"), int) else 0)
+        [*_named(_tools_once(out)), *told],
+        key=lambda s: (s.start or 0, s.get("event.sequence") if isinstance(s.get("event.sequence"), int) else 0),
     )
+
+
+def _tools_once(spans: list[TraceSpan]) -> list[TraceSpan]:
+    """The spans, in which a tool that has a span and an event is one."""
+    events = {s.get("tool_use_id"): s for s in spans if s.log and name_of(s) == "tool_result"}
+    out: list[TraceSpan] = []
+    for span in spans:
+        told = None if span.log or name_of(span) != "tool" else events.pop(span.get("tool_use_id", "tool.use_id"), None)
+        out.append(span if told is None else msgspec.structs.replace(span, attributes={**told.attributes, **span.attributes}))
+    return [s for s in out if not (s.log and name_of(s) == "tool_result") or events.get(s.get("tool_use_id")) is s]
+
+
+def _named(spans: list[TraceSpan]) -> list[TraceSpan]:
+    """The spans, in which those of a sub-agent have its name: it stands on the tool that started it, around them."""
+    there = {(s.trace, s.id): s for s in spans}
+    out: list[TraceSpan] = []
+    for span in spans:
+        above: TraceSpan | None = span if span.get("agent_id") is not None and span.get("agent.name") is None else None
+        for _ in range(_DEEPEST):
+            if above is None or above.get("subagent_type") is not None:
+                break
+            above = there.get((above.trace, above.parent or ""))
+        name = None if above is None or above is span else above.get("subagent_type")
+        out.append(span if name is None else msgspec.structs.replace(span, attributes={**span.attributes, "agent.name": name}))
+    return out
+
+
+def _who(span: TraceSpan) -> str:
+    """The agent that acts: a sub-agent is named."""
+    source = str(span.get("query_source"))
+    return text(span.get("agent.name")) or (source.rpartition(":")[2] if source.startswith("agent:") else "") or "claude-code"
 
 
 def meaning(span: TraceSpan) -> Meaning | None:
@@ -97,7 +125,7 @@ def meaning(span: TraceSpan) -> Meaning | None:
         return None
     if name in ("api_request", "llm_request"):
         return Meaning(
-            kind="call", fields=_call(span), agent="claude-code", used=("request_body", "response_body", "body", *_FIGURES)
+            kind="call", fields=_call(span), agent=_who(span), used=("request_body", "response_body", "body", *_FIGURES)
         )
     if name in ("user_prompt", "interaction"):
         prompt = span.get("prompt", "user_prompt")
@@ -105,7 +133,7 @@ def meaning(span: TraceSpan) -> Meaning | None:
             return Meaning(kind="holder", task=prompt, agent="claude-code")
         return Meaning(kind="note", fields={"name": name, "data": {"prompt": prompt}}, task=prompt, agent="claude-code")
     if name in ("tool_result", "tool"):
-        return Meaning(kind="tool", fields=_tool(span), agent="claude-code", used=("tool_name", "tool_input", "tool_parameters"))
+        return Meaning(kind="tool", fields=_tool(span), agent=_who(span), used=("tool_name", "tool_input", "tool_parameters"))
     if span.log:
         return Meaning(kind="note", fields={"name": name, "data": None}, agent="claude-code")
     return Meaning(kind="holder")
@@ -134,6 +162,10 @@ def _call(span: TraceSpan) -> dict[str, Any]:
         "error": span.error if span.failed else None,
         "finish_reason": text(obj(response).get("stop_reason")),
     }
+    source = str(span.get("query_source"))
+    beside = next((purpose for purpose in ("title", "compact") if purpose in source), None)
+    if beside is not None:
+        fields["purpose"] = beside
     if fields["duration"] is not None and span.end is not None:
         fields["started"] = span.end - fields["duration"] if span.log else span.start
     thoughts = [

@@ -9,9 +9,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ..shape import arguments, text
 from .common import count, price
 from .span import Meaning, TraceSpan
+
+
+def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
+    """The spans of a session in order, in which the end of a stream and the figures of its answer, an event each, are one."""
+    out: list[TraceSpan] = []
+    ended: int | None = None
+    for span in spans:
+        if text(span.get("event.name")) == "codex.sse_event" and span.get("event.kind") == "response.completed":
+            if span.get("input_token_count") is None:
+                ended = len(out)
+            elif ended is not None:
+                first = out[ended]
+                out[ended] = msgspec.structs.replace(first, attributes={**first.attributes, **span.attributes})
+                ended = None
+                continue
+        out.append(span)
+    return out
 
 
 def meaning(span: TraceSpan) -> Meaning | None:

@@ -67,7 +67,8 @@ def result_without_call(look: Look) -> Found:
             asked.update(_calls_of(m))
             if m.get("role") == "tool" and isinstance(m.get("tool_call_id"), str):
                 results.append((f"{path}.request.messages", m["tool_call_id"]))
-    results += [(f"{p}.tool_call_id", r.tool_call_id) for p, r in look.placed if isinstance(r, Action) and r.tool_call_id]
+    if all(call.response is not None or call.error is not None for _, call in look.calls):  # telemetry may leave answers out
+        results += [(f"{p}.tool_call_id", r.tool_call_id) for p, r in look.placed if isinstance(r, Action) and r.tool_call_id]
     seen: set[str] = set()
     for path, id in results:
         if id not in asked and id not in seen:
