@@ -103,7 +103,7 @@ def open_file(path: Path) -> File:
 
 def _opened(path: Path, buffer: int = -1) -> BinaryIO:
     try:
-        return cast(BinaryIO, path.open("rb", buffer))
+        return path.open("rb", buffer)
     except (FileNotFoundError, PermissionError):  # who lists files has an answer to these
         raise
     except OSError as error:
