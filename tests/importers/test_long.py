@@ -386,6 +386,15 @@ def _lightning(turns: int) -> dict[str, Any]:
     return {"rollout": about, "events": events, "resources": None}
 
 
+def _hub(turns: int) -> Iterator[dict[str, Any]]:
+    yield {"type": "session", "harness": "mine", "id": "h"}
+    for message in _chat(turns):
+        asked = [{"id": c["id"], "function": c["function"]} for c in message.get("tool_calls", ())]
+        about = {"toolCalls": asked, "toolCallId": message.get("tool_call_id")}
+        said_ = {"role": message["role"], "content": message["content"] or ""}
+        yield {"type": "message", "message": {**said_, **{k: v for k, v in about.items() if v}}}
+
+
 def _lines(file: str, turns: Turns) -> Callable[[Path, int], Path]:
     return lambda folder, n: write(folder / file, jsonl(list(turns(n))))
 
@@ -539,6 +548,7 @@ LONG: dict[str, tuple[str, Callable[[Path, int], Path]]] = {
     "spans": ("spans", _lines("spans.jsonl", lambda n: iter([_span(k) for k in range(n)]))),
     "langfuse": ("spans", _whole("trace.json", _langfuse)),
     "langsmith": ("spans", _lines("runs.jsonl", _langsmith)),
+    "hf-traces": ("hf-traces", _lines("a.jsonl", _hub)),
     "odograph": ("odograph", _ours),
 }  # fmt: skip
 
