@@ -9,6 +9,7 @@ import pytest
 
 import odograph
 from odograph import shown
+from odograph.codec import content_hash
 from odograph.conversations import show
 from odograph.differences import diff
 from odograph.lineage import chains
@@ -16,7 +17,7 @@ from odograph.prefix import Prefix
 from odograph.quality.across import facts
 from odograph.training.feed import rows
 from odograph.trajectory import Trajectory
-from odograph.types import AnyRecord, End, LLMCall, Start, StepStart, Tokens
+from odograph.types import AnyRecord, Edit, End, Kept, LLMCall, Start, StepStart, Tokens
 from odograph.viewer.tokens import tokens
 from tests.cost import costs
 
@@ -25,13 +26,14 @@ FEW, MANY = 150, 600
 
 def records(kind: str, turns: int) -> Iterator[AnyRecord]:
     """A session whose calls each send all that was said before. `beside`, `body`: where the token ids of the prompts stand;
-    `stripped`: a token of each answer is gone from the next prompt; `marked`: the last message has a mark that moves on."""
+    `stripped`: a token of each answer is gone from the next prompt; `edited`: and an edit says so; `marked`: the last message has
+    a mark that moves on."""
     about: dict[str, Any] = {"trajectory": f"{kind}{turns}", "writer": "w"}
     yield Start(id="s", seq=1, time=1, task="go", agent="a", model="m", **about)
     history: list[Any] = [{"role": "user", "content": "go"}]
     ids = list(range(40))
     for n in range(turns):
-        step: dict[str, Any] = {"step": n, "seq": 2 * n + 2, "time": 2 * n + 2, **about}
+        step: dict[str, Any] = {"step": n, "seq": 3 * n + 2, "time": 3 * n + 2, **about}
         yield StepStart(id=f"s{n}", **step)
         answer = [(40 * n + k) * 7919 % 100_000 for k in range(20)]
         said = {"role": "assistant", "content": f"turn {n}"}
@@ -48,13 +50,17 @@ def records(kind: str, turns: int) -> Iterator[AnyRecord]:
         response = {"choices": [choice], **({"prompt_token_ids": list(ids)} if kind == "body" else {})}
         yield LLMCall(
             id=f"c{n}", model="m", dialect="openai.chat", request={"messages": sent}, response=response,
-            **{**step, "seq": 2 * n + 3, "time": 2 * n + 3}, **more,
+            **{**step, "seq": 3 * n + 3, "time": 3 * n + 3}, **more,
         )  # fmt: skip
         history += [said, {"role": "user", "content": f"answer {n}"}]
-        left = [i for i in answer if i != answer[10]] if kind == "stripped" else answer
+        if kind == "edited":
+            runs = [Kept(0, 10), Kept(11, 20)]
+            place = {**step, "seq": 3 * n + 4, "time": 3 * n + 4}
+            yield Edit(id=f"x{n}", base=f"c{n}", base_hash=content_hash(answer), result=runs, **place)
+        left = [i for i in answer if i != answer[10]] if kind in ("stripped", "edited") else answer
         ids = ids if kind in ("beside", "marked") else list(ids)
         ids += [*left, *range(20)]
-    yield End(id="e", seq=2 * turns + 2, time=2 * turns + 2, status="completed", **about)
+    yield End(id="e", seq=3 * turns + 2, time=3 * turns + 2, status="completed", **about)
 
 
 WORK: dict[str, Callable[[Trajectory], Any]] = {
@@ -71,7 +77,7 @@ WORK: dict[str, Callable[[Trajectory], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["beside", "body", "stripped", "marked"])
+@pytest.mark.parametrize("kind", ["beside", "body", "stripped", "edited", "marked"])
 def test_a_long_session_costs_what_is_new_in_its_calls(store: odograph.Store, kind: str) -> None:
     """Checks, lineage, rows, comparisons and pages look at a call's new messages and tokens alone."""
     for turns in (10, FEW, MANY):

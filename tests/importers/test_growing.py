@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph import conversations, importers, shown
 
-from . import agents
+from . import agents, forks
 from .agents import AIDER, LINES, WHOLE
 from .test_mini_swe_agent import calls_file
 from .test_openhands import v0, v1
@@ -659,6 +659,19 @@ BENCH = [{"index": n, "output": {"index": n, "status": "completed", "history": [
 LETTA = [{"result": {"sample": {"id": n, "input": "q"}, "trajectory": [[{"id": f"m{n}", "message_type": "user_message", "content": "q"}, {"id": f"a{n}", "message_type": "assistant_message", "content": "a"}]], "grade": {"score": 1.0}}} for n in range(3)]  # fmt: skip
 EPISODE = {"id": "e", "env": {}, "task": {"data": {"prompt": "q"}}, "ok": True, "traces": [{"id": "t", "agent": {}, "ok": True, "nodes": [{"message": {"role": "user", "content": "q"}}, {"parent": 0, "sampled": True, "message": {"role": "assistant", "content": "a"}}]}]}  # fmt: skip
 SMOL = [{"model_id": "m", "question": "q", "answer": f"{n}", "intermediate_steps": [{"role": "user", "content": "q"}, {"role": "assistant", "content": f"{n}"}]} for n in range(3)]  # fmt: skip
+TRIPLETS = [{"rollout_id": f"r{n}", "group": "g", "triplets": [{"prompt": {"token_ids": [1, 2]}, "response": {"token_ids": [3 + n], "logprobs": [{"logprob": -0.5}]}, "reward": n / 2, "metadata": {"agent": "a"}}]} for n in range(3)]  # fmt: skip
+HUB = [
+    {"type": "session", "harness": "mine", "id": "h", "name": "Dig", "reward": 0.5, "status": "completed"},
+    *({"type": "message", "message": m} for m in (
+        {"role": "system", "content": "be brief"}, {"role": "user", "content": "Dig"},
+        {"role": "assistant", "content": "", "reasoningContent": "hm", "model": "m", "timestamp": 1772359200000, "toolCalls": [{"id": "c", "function": {"name": "dig", "arguments": "{}"}}]},
+        {"role": "tool", "toolCallId": "c", "content": "a bone"}, {"role": "assistant", "content": "A bone"}, {"role": "user", "content": "Ta"},
+    )),
+]  # fmt: skip
+LANGFUSE = {"id": "t", "projectId": "p", "timestamp": T.format(0), "scores": [], "observations": [
+    {"id": f"o{n}", "traceId": "t", "type": kind, "name": "ask", "startTime": T.format(n), "endTime": T.format(n + 1), "model": "m", "input": [{"role": "user", "content": f"look {n}"}], "output": {"role": "assistant", "content": f"seen {n}"}}
+    for n, kind in enumerate(("GENERATION", "TOOL", "GENERATION"))
+]}  # fmt: skip
 #: Every importer, and where a format has several shapes that grow, each of those.
 GROWS: dict[str, Growing] = {
     **{name: by_bytes(name, file, jsonl(values)) for name, (file, values) in FILES.items()},
@@ -687,6 +700,16 @@ GROWS: dict[str, Growing] = {
     "tau2-bench": by_value("tau2-bench", "a.json", 2, lambda n: {**results(), "simulations": results()["simulations"][:n]}),
     "intercode": by_value("intercode", "a.json", 3, lambda n: {str(k): task for k, task in enumerate(WINDS[:n])}),
     "terminal-bench": by_value("terminal-bench", "results.json", 3, lambda n: {"id": "r", "results": TRIALS[:n]}),
+    "agent-lightning triplets": by_bytes("agent-lightning", "a.jsonl", jsonl(TRIPLETS)),
+    "hf-traces": by_bytes("hf-traces", "a.jsonl", jsonl(HUB)),
+    "langfuse": by_value("spans", "trace.json", 3, lambda n: {**LANGFUSE, "observations": LANGFUSE["observations"][:n]}),
+    "pi forked": Growing("pi-session", list(range(1, 8)), forks.pi),
+    "qwen-code forked": Growing("qwen-code", list(range(1, 7)), forks.qwen),
+    "droid forked": Growing("droid", list(range(1, 5)), forks.droid),
+    "kimi-code forked": Growing("kimi-code", [12, 20, 29, 30], forks.kimi_code),
+    "opencode forked": database("opencode", "opencode.db", forks.opencode, 6),
+    "goose forked": database("goose", "sessions.db", forks.goose, 5),
+    "openclaw database": database("pi-session", "openclaw-agent.sqlite", forks.open_claw, 7),
     "opencode": database("opencode", "opencode.db", agents.opencode, 7),
     "cursor database": database("cursor", "state.vscdb", rows_of(agents.cursor, "cursorDiskKV"), 7),
     "cursor chat": Growing("cursor", list(range(1, 8)), lambda folder, n: agents.cursor_chat(folder / "store.db", agents.STORE[:n])),

@@ -142,3 +142,25 @@ def test_answers_that_are_exported_alone_come_back(recorded: odograph.Store, tmp
         assert {t.start.group for t in back.trajectories()} == {"g"}
         ours = {json.dumps(shape(c.messages)) for t in recorded.trajectories() for c in t.llm_calls}
         assert {json.dumps(shape(t.llm_calls[-1].messages)) for t in back.trajectories()} <= ours
+
+
+@pytest.mark.parametrize("name", ["agent-lightning", "hf-traces"])
+def test_what_says_less_comes_back_as_far_as_it_goes(recorded: odograph.Store, tmp_path: Path, name: str) -> None:
+    """Triplets are token ids and the reward, without a text; the Hub's sessions are texts, calls and results, without tools and ids."""
+    recorded.export(tmp_path / "out", to=name)
+    with odograph.open("memory:") as back:
+        report = back.import_sessions(tmp_path / "out")
+        assert (report.failed, report.warnings, {t["format"] for t in report.trajectories}) == ([], [], {name})
+        found = sorted(back.trajectories(), key=lambda t: t.reward or 0)
+        assert [(t.reward, t.start.group, t.status) for t in found] == [(n / 2, "g", "completed") for n in range(3)]
+        for ours, theirs in zip(recorded.trajectories(), found, strict=True):
+            if name == "agent-lightning":
+                assert [ids_of(c) for c in theirs.llm_calls] == [ids_of(c) for c in ours.llm_calls]
+                assert [list(c.prompt_token_ids) for c in theirs.llm_calls] == [list(c.prompt_token_ids) for c in ours.llm_calls]
+                continue
+            assert (theirs.task, theirs.agent, theirs.start.model) == ("Dig", "digger", "m")
+            assert [shape(c.messages) for c in theirs.llm_calls] == [shape(c.messages) for c in ours.llm_calls]
+            assert [(a.name, a.arguments, a.result) for a in theirs.actions] == [
+                (a.name, a.arguments, a.result) for a in ours.actions
+            ]
+        assert odograph.validate(back).findings == []

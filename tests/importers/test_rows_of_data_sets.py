@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.types import Action, LLMCall, Reward, Start
+from odograph.types import Action, LLMCall, Reward, Start, StepStart
 
 from .scaffold import of, read, write
 
@@ -357,8 +357,23 @@ def test_what_is_no_answer_is_no_preference(tmp_path: Path) -> None:
     assert len(of(LLMCall, first, second)) == 2
 
 
-def test_calls_in_anthropics_shape_are_warned_of(tmp_path: Path) -> None:
-    """Tool calls that stand in blocks of content are not read as actions, and the import says so."""
-    block = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
-    (session,) = rows(tmp_path, "verifiers", {"prompt": chat("p"), "completion": [block], "reward": 1.0})
-    assert list(session.warnings) == ["tool calls and results in Anthropic's shape, which are kept in the messages alone"]
+def test_blocks_of_anthropics_shape_are_read_as_they_are(tmp_path: Path) -> None:
+    """Tool calls, results and thoughts that stand in blocks of content are those of the chat, in each kind of row."""
+    thought = {"type": "thinking", "thinking": "which bone", "signature": "s"}
+    asks = {"role": "assistant", "content": [thought, {"type": "tool_use", "id": "t", "name": "dig", "input": {"m": 1}}]}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "a bone"}], "is_error": True}
+    talk = [asks, {"role": "user", "content": [result, {"type": "text", "text": "deeper"}]}, *chat("", "done")[1:]]
+    for format, row in (
+        ("verifiers", {"prompt": chat("p"), "completion": talk, "reward": 1.0}),
+        ("completions", {"prompt": chat("p"), "completions": [talk], "rewards": [1.0]}),
+        ("sharegpt", {"conversations": [*chat("p"), *talk]}),
+        ("preferences", {"prompt": chat("p"), "completion": talk, "label": True}),
+    ):
+        (session,) = rows(tmp_path, format, row)
+        assert not session.warnings
+        (action,), calls = of(Action, session), of(LLMCall, session)
+        assert (action.name, action.arguments, action.tool_call_id, action.ok) == ("dig", {"m": 1}, "t", False)
+        assert (action.result, action.llm_call) == (result["content"], calls[0].id)
+        assert [(c.dialect, c.reasoning) for c in calls] == [("anthropic.messages", "which bone"), ("anthropic.messages", None)]
+        assert list(calls[1].request["messages"]) == [*chat("p"), *talk[:2]]
+        assert of(StepStart, session)[1].observation == talk[1]["content"]

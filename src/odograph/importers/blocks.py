@@ -20,6 +20,24 @@ def told(content: Any) -> str | None:
     return None
 
 
+def acted(transcript: Transcript, content: Any, call: LLMCall, when: int | None = None) -> int:
+    """The actions of the tools that an answer asks for: how many."""
+    asked = [b for b in dicts(content) if b.get("type") == "tool_use"]
+    for block in asked:
+        transcript.acted(str(block.get("name") or ""), block.get("input"), id=text(block.get("id")), call=call, when=when)
+    return len(asked)
+
+
+def resulted(transcript: Transcript, results: list[dict[str, Any]]) -> bool:
+    """Takes in the results of tools. False where one answers no call."""
+    known = True
+    for block in results:
+        ok = None if not isinstance(block.get("is_error"), bool) else not block["is_error"]
+        asked = text(block.get("tool_use_id")) or text(block.get("toolUseID"))
+        known = transcript.result(asked, result=block.get("content", obj(block.get("run")).get("result")), ok=ok) and known
+    return known
+
+
 def add(transcript: Transcript, message: dict[str, Any], *, id: str | None = None, **fields: Any) -> LLMCall | None:
     """A message of `role` and `content`: an answer with the tools that it asks for, or what the model is sent, with the
     results of tools. `fields` are those of the call; `id` is what the source calls the message."""
@@ -27,11 +45,7 @@ def add(transcript: Transcript, message: dict[str, Any], *, id: str | None = Non
     blocks = dicts(sent["content"])
     if sent["role"] == "assistant":
         call = transcript.replied(sent, id=id, **fields)
-        for block in blocks:
-            if block.get("type") == "tool_use":
-                transcript.acted(
-                    str(block.get("name") or ""), block.get("input"), id=text(block.get("id")), call=call, when=fields.get("when")
-                )
+        acted(transcript, blocks, call, fields.get("when"))
         return call
     results = [b for b in blocks if b.get("type") == "tool_result"]
     transcript.saw(
@@ -42,9 +56,6 @@ def add(transcript: Transcript, message: dict[str, Any], *, id: str | None = Non
         when=fields.get("when"),
     )
     for block in results:
-        ok = None if not isinstance(block.get("is_error"), bool) else not block["is_error"]
-        asked = text(block.get("tool_use_id")) or text(block.get("toolUseID"))
-        result = block.get("content", obj(block.get("run")).get("result"))
-        if not transcript.result(asked, result=result, ok=ok):
+        if not resulted(transcript, [block]):
             transcript.session.warn("tool results that no call in the file asked for")
     return None

@@ -96,7 +96,7 @@ class _Import(NamedTuple):
     def _add_file(self, path: Path, file: Path, named: bool) -> None:
         """`file`: what is read for `path`."""
         asked = self.more if self.importer is None else [self.importer]
-        one = recognise(file, asked)
+        one = found = recognise(file, asked)
         if one is None or self.importer not in (None, one):
             try:
                 if self._add_dressed(path, file):
@@ -110,9 +110,12 @@ class _Import(NamedTuple):
             return
         try:
             self._add_sessions(path, file, self.importer or one)
-        except InvalidInput:  # nothing of it could be read as it is
+        except InvalidInput as error:  # nothing of it could be read as it is
             if file.is_dir() or (self.importer or one) is not recognise(file, asked, as_lines):
-                raise
+                if named or found is not None:
+                    raise
+                self._failed(path, str(error), told=False)  # the format was named, and the folder holds other files, too
+                return
             with in_lines(file) as copy:
                 self._add_sessions(path, copy, self.importer or one)
 

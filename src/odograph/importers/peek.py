@@ -71,3 +71,4 @@ def _value(text: bytes) -> Any:
 def forget() -> None:
     """Forgets the values: the file is recognised."""
     _value.cache_clear()
+    keys.cache_clear()

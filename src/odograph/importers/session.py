@@ -18,10 +18,11 @@ import msgspec
 from ..clock import iso_time, parse_time
 from ..codec import content_hash, derived_id, loads
 from ..errors import InvalidInput
+from ..shape import items
 from ..totals import NONE_COUNTS, counting
 from ..types import AnyRecord, Record, Reward, Start, StepStart
 
-__all__ = ["Importer", "Lines", "NotBegun", "Session", "observed_where", "parse_time", "sessions_of_rows", "warned"]
+__all__ = ["Importer", "Lines", "NotBegun", "Session", "observed_where", "parse_time", "rows_of", "sessions_of_rows", "warned"]
 
 _R = TypeVar("_R", bound=Record)
 
@@ -151,22 +152,35 @@ class Lines:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         offset = 0
+        before: dict[str, Any] = {}
         with self._path.open("rb") as file:
-            for line in file:
+            while line := file.readline():
                 start, offset = offset, offset + len(line)
-                text = line.strip(b" \t\r\n\x00").lstrip(b"\xef\xbb\xbf")  # a crash leaves NULs
-                if not text:
-                    continue
-                try:
-                    yield start, loads(text)
-                except InvalidInput:
-                    values, rest = split_glued(text)
-                    self.glued += len(values) > 1
-                    for value in values:
-                        yield start, value
-                    if rest:
-                        torn = "damaged" if line.endswith(b"\n") else "torn"
-                        self.problems.append(f"{torn} line at byte {start}")
+                values = self._values(line, start)
+                line = b""  # a long line is let go before its value is worked on
+                for value in values:
+                    if type(value) is dict:
+                        for name, said in value.items():  # what a line repeats of the line before is held once
+                            if name in before and said == before[name] and type(said) is str:
+                                value[name] = before[name]
+                        before = value
+                    yield start, value
+
+    def _values(self, line: bytes, start: int) -> list[Any]:
+        """The values of a line: one, but for glued lines and blank ones."""
+        try:
+            return [loads(line)]
+        except InvalidInput:
+            text = line.strip(b" \t\r\n\x00").lstrip(b"\xef\xbb\xbf")  # a crash leaves NULs
+        try:
+            return [loads(text)] if text else []
+        except InvalidInput:
+            values, rest = split_glued(text)
+            self.glued += len(values) > 1
+            if rest:
+                torn = "damaged" if line.endswith(b"\n") else "torn"
+                self.problems.append(f"{torn} line at byte {start}")
+            return values
 
 
 def split_glued(text: bytes) -> tuple[list[Any], str]:
@@ -184,6 +198,20 @@ def split_glued(text: bytes) -> tuple[list[Any], str]:
         while position < len(string) and string[position] in " \t\r\n,\x00":
             position += 1
     return values, ""
+
+
+def rows_of(path: Path, lines: Lines) -> Iterator[Any]:
+    """The rows of a file: its `lines`, or the items of the JSON list that it is. A row of a list is let go when it is read.
+    Raises InvalidInput for a list that is no JSON."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not start.startswith(b"["):
+        yield from (value for _, value in lines)
+        return
+    rows = items(loads(path.read_bytes()))
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
 def sessions_of_rows(

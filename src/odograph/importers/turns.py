@@ -7,6 +7,7 @@ from typing import Any
 
 from ..shape import arguments, dicts, items, obj, parsed, score, text, without
 from ..types import Reward
+from . import blocks
 from .transcript import Transcript
 
 _ROLES = {
@@ -21,7 +22,7 @@ _IMAGE = "<image>"
 _SAID = "function_call text"  # of a message: the text that its calls were, which is kept beside the call
 _SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 _TRAINED = ("train", "loss")  # whether a message is trained, in the rows of axolotl and of ms-swift
-_BLOCKS = ("tool_use", "tool_result")
+_BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
 _PACKED = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lGO": "image/gif", "UklGR": "image/webp"}
 
 
@@ -105,11 +106,11 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
     what it was sent. Tool calls that stand in an answer's text (`<tool_call>`) are actions, too; where results carry no id, they
     are those of the answer's calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
     waiting = 0
+    if any(part.get("type") in _BLOCKS for given in messages for part in dicts(obj(given).get("content"))):
+        transcript.dialect = "anthropic.messages"
     for number, given in enumerate(messages):
         message = called(obj(given))
         content = message.get("content")
-        if any(part.get("type") in _BLOCKS for part in dicts(content)):
-            transcript.session.warn("tool calls and results in Anthropic's shape, which are kept in the messages alone")
         if message.get("role") == "assistant" and (answers is None or number in answers):
             extra = {k: message[k] for k in ("weight", _SAID) if message.get(k) is not None}
             if any(message.get(k) is False for k in _TRAINED):
@@ -117,15 +118,18 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
             said = without(message, "weight", _SAID, *_TRAINED)
             call = transcript.replied(said, extra=extra or None, **fields)
             asked = dicts(said.get("tool_calls"))
-            waiting = len(asked)
+            waiting = len(asked) + blocks.acted(transcript, content, call)
             for found in [] if asked or not isinstance(content, str) else _CALL.findall(content):
                 one = obj(parsed(found))
                 if isinstance(one.get("name"), str):
                     transcript.acted(one["name"], arguments(one.get("arguments")), call=call)
                     waiting += 1
             continue
-        transcript.saw(without(message, _SAID, *_TRAINED) if message else given, observed=message.get("role") == "user")
-        known = True
+        gave = [part for part in dicts(content) if part.get("type") == "tool_result"]
+        alone = bool(gave) and len(gave) == len(items(content))  # else a person said something beside them
+        told = without(message, _SAID, *_TRAINED) if message else given
+        transcript.saw(told, observed=message.get("role") == "user" and not alone, noted=alone)
+        known = blocks.resulted(transcript, gave)
         if message.get("role") == "tool":
             id = text(message.get("tool_call_id"))
             results = [content] if id else _results(content, waiting)

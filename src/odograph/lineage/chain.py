@@ -10,18 +10,16 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from ..calls import Call
 from ..prefix import Prefix, begins, shared_prefix
-from ..types import Edit
+from ..types import Edit, Kept
 from .bodies import Media, media_of, pieces_of
 from .edits import Hole, Of, Pieces, Response, applied, untouched
 from .nodes import Node, Thread, asks_again, end_of, stand_in
 from .observed import Kind, kind_of
-from .predicted import cleared, filled, same, shaken
+from .predicted import Continued, cleared, filled, parted, same, shaken
 from .texts import Tokenizer
-from .view import Aligned, Segment, Source, Standing, View, align, extends
+from .view import Segment, Source, Standing, View, align, extends
 
 _SOURCES: dict[Kind, Source] = {
     "template": "template",
@@ -49,6 +47,7 @@ class Chain:
         self.problems: dict[str, str] = {}
         self._by = by
         self._edits: dict[Of, list[Edit]] = {}
+        self._taken: dict[str, Of] = {}  # which response an edit of these changed, by the edit's id
         self._waiting: list[Edit] = []
         #: Edits that were recorded after the call that shows them, by their base; those of them that are settled.
         self._late: dict[str, list[Edit]] = {}
@@ -93,8 +92,13 @@ class Chain:
 
     def bases(self, edits: Iterable[str]) -> set[Of]:
         """The responses that edits changed."""
-        wanted = set(edits)
-        return {of for of, known in self._edits.items() if any(e.id in wanted for e in known)}
+        return {self._taken[e] for e in edits if e in self._taken}
+
+    @property
+    def moves(self) -> bool:
+        """Whether an edit put tokens of one response into another."""
+        runs = ((e, r) for known in self._edits.values() for e in known for r in e.result if isinstance(r, Kept))
+        return any(r.call not in (None, e.base) or r.choice not in (None, e.choice) for e, r in runs)
 
     def result(self, edits: list[Edit]) -> list[int] | None:
         """The ids of a response as edits of it leave it: the first that can be used, and those that don't overlap it. None where
@@ -283,7 +287,7 @@ class Chain:
         edited = next((e.choice for e in reversed(waiting) if e.base == last.id and e.choice in last.responses), None)
         choice = edited if edited is not None else last.continued if last.continued is not None else min(last.responses)
         last.continued = choice
-        pieces = self._predicted(last, choice)
+        head, pieces = self._predicted(last, choice, waiting)
         why = "it puts in text, no tokenizer says its ids, and no later prompt has them"
         holes: dict[str, str] = {}
         while True:
@@ -295,7 +299,7 @@ class Chain:
         if found:  # of an edit that is known from before
             view, used = pieces, []
         self._take(waiting, used, problems | holes)
-        thread.last = View(p for p in view if isinstance(p, Segment))
+        thread.last = head.then(p for p in view if isinstance(p, Segment))
         thread.last_edits = used
 
     def _settle(self, base: str | None = None) -> None:
@@ -305,9 +309,10 @@ class Chain:
                 self.problems[edit.id] = f"its call {edit.base} is none of this policy's with token ids, or was asked again"
         self._waiting = [e for e in self._waiting if base not in (None, e.base)]
 
-    def _predicted(self, node: Node, choice: int) -> Pieces:
-        """The view after a call, as it was generated."""
-        return [*node.view.segments, self._generated(node, choice)]
+    def _predicted(self, node: Node, choice: int, edits: list[Edit]) -> tuple[View, Pieces]:
+        """The view after a call, as it was generated: what stands before all that edits change, and the pieces from there on."""
+        head, tail = parted(node.view, {(e.base, e.choice) for e in edits} - {(node.id, choice)})
+        return head, [*tail, self._generated(node, choice)]
 
     def _generated(self, node: Node, choice: int) -> Segment:
         """An answer as it was generated."""
@@ -366,7 +371,8 @@ class Chain:
         for edit in (*seen, *late):
             self._settled.add(edit.id)
             if edit.id in used:
-                self._edits.setdefault((edit.base, edit.choice), []).append(edit)
+                of = self._taken[edit.id] = (edit.base, edit.choice)
+                self._edits.setdefault(of, []).append(edit)
         self._waiting = [e for e in self._waiting if e.id not in self._settled]
 
     def _order(self, before: Node, waiting: list[Edit]) -> list[int]:
@@ -374,7 +380,7 @@ class Chain:
         edited = next((e.choice for e in waiting if e.base == before.id), None)
         return sorted(before.responses, key=lambda c: (c != edited, -len(before.responses[c]), c))
 
-    def _reconcile(self, node: Node, before: Node, best: _Continued | None, waiting: list[Edit]) -> None:
+    def _reconcile(self, node: Node, before: Node, best: Continued | None, waiting: list[Edit]) -> None:
         """What the prompt shows: the answer that was continued, as it was generated or with which of the edits."""
         late = [e for e in self._late.get(before.id, ()) if e.id not in self._settled.union(w.id for w in waiting)]
         if best is None and late:
@@ -385,8 +391,7 @@ class Chain:
         else:
             best = self._nearest(node, before, self._order(before, waiting), [waiting, []] if waiting else [[]])
             self._observed(node, before, best)
-        effective = self._edited(self._predicted(before, best.choice), waiting)[1] if waiting else []
-        stands = node.view.sampled() if effective else {}
+        effective = self._edited(self._predicted(before, best.choice, waiting)[1], waiting)[1] if waiting else []
         undone: dict[str, str] = {}
         for edit in waiting:
             if edit.id not in effective or edit.id in best.used:
@@ -394,7 +399,7 @@ class Chain:
             of = (edit.base, edit.choice)
             if best.used:
                 undone[edit.id] = "the next prompt has other edits of the response, and not this one"
-            elif len(stands.get(of, ())) == len(self.by_id[of[0]].responses[of[1]]):
+            elif len(node.view.sampled({of}).get(of, ())) == len(self.by_id[of[0]].responses[of[1]]):
                 undone[edit.id] = "the next prompt has the response as it was generated: the edit was undone"
             else:
                 undone[edit.id] = "the next prompt shows another change of the response, and not this edit"
@@ -406,20 +411,21 @@ class Chain:
         problems = undone | {e: w for e, w in best.wrong.items() if e in known}
         self._take(waiting, best.used, problems, [e for e in late if e.id in best.used])
 
-    def _best(self, node: Node, before: Node, waiting: list[Edit]) -> _Continued | None:
+    def _best(self, node: Node, before: Node, waiting: list[Edit]) -> Continued | None:
         """Of what a call could have been continued with, what the prompt begins with."""
         tries = [waiting, []] if waiting else [[]]
         return self._shown(node, before, waiting, tries + [[e] for e in waiting if len(waiting) > 1])
 
-    def _shown(self, node: Node, before: Node, waiting: list[Edit], tries: list[list[Edit]]) -> _Continued | None:
+    def _shown(self, node: Node, before: Node, waiting: list[Edit], tries: list[list[Edit]]) -> Continued | None:
         """Of what could have been continued, that which the prompt begins with; where there are several, the longest."""
         best = None
         shown = begins(node.prompt, before.prompt)
         for choice in self._order(before, waiting):
             for edits in tries:
                 if edits:
-                    pieces, used, wrong = self._edited(self._predicted(before, choice), edits)
-                    view = filled(pieces, node.prompt)
+                    head, pieces = self._predicted(before, choice, edits)
+                    pieces, used, wrong = self._edited(pieces, edits)
+                    view = filled(head, pieces, node.prompt)
                     if view is None or not extends(view, node.prompt):
                         continue
                     size = len(view.ids)
@@ -436,27 +442,28 @@ class Chain:
                         continue
                     view = None
                 if best is None or size > best.size:
-                    best = _Continued(choice, view, size, used, wrong)
+                    best = Continued(choice, view, size, used, wrong)
         return best
 
-    def _nearest(self, node: Node, before: Node, order: list[int], tries: list[list[Edit]]) -> _Continued:
+    def _nearest(self, node: Node, before: Node, order: list[int], tries: list[list[Edit]]) -> Continued:
         """Of what could have been continued, that of which the prompt has most."""
-        found: list[_Continued] = []
+        found: list[Continued] = []
         for choice in order:
             for edits in tries:
                 used: list[str] = []
                 wrong: dict[str, str] = {}
                 holes = False
                 if edits:
-                    pieces, used, wrong = self._edited(self._predicted(before, choice), edits)
+                    head, pieces = self._predicted(before, choice, edits)
+                    pieces, used, wrong = self._edited(pieces, edits)
                     segments = [p for p in pieces if isinstance(p, Segment)]
-                    view, holes = View(segments), len(segments) < len(pieces)
+                    view, holes = head.then(segments), len(segments) < len(pieces)
                 else:
                     view = before.view.then([self._generated(before, choice)], [*before.prompt, *before.responses[choice]])
-                found.append(_Continued(choice, view, len(view.ids), used, wrong, align(view, node.prompt), holes))
+                found.append(Continued(choice, view, len(view.ids), used, wrong, align(view, node.prompt), holes))
         return max(found, key=lambda c: (c.size - c.aligned.deleted, -c.aligned.deleted) if c.aligned else (0, 0))
 
-    def _go_on(self, node: Node, before: Node, best: _Continued) -> None:
+    def _go_on(self, node: Node, before: Node, best: Continued) -> None:
         """A prompt that begins with what was predicted."""
         if best.view is None:
             node.view = self._continued(node, before, best.choice)
@@ -470,7 +477,7 @@ class Chain:
         else:  # after another image the same ids are another context
             node.kind = "extends" if node.inputs[: len(before.inputs)] == before.inputs else "rewrite"
 
-    def _observed(self, node: Node, before: Node, best: _Continued) -> None:
+    def _observed(self, node: Node, before: Node, best: Continued) -> None:
         """A prompt that does not: what was changed is told from the two."""
         view, found = best.view, best.aligned
         assert view is not None
@@ -484,20 +491,6 @@ class Chain:
             kind = "adapter"
         node.kind, node.view = kind, found.view(view, node.prompt, source, _new_source(node.call))
         node.deleted, node.inserted = found.deleted, found.inserted
-
-
-class _Continued(msgspec.Struct):
-    """What a prompt may go on with: an answer of the call before, with some edits, and what stands before it."""
-
-    choice: int
-    #: What stands before what is new; None: the view of the call before, and the answer as it was generated.
-    view: View | None
-    size: int
-    used: list[str]
-    wrong: dict[str, str]
-    aligned: Aligned | None = None
-    #: Some of it is text whose ids are not known.
-    holes: bool = False
 
 
 def _are_ids(ids: list[Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..prefix import same_objects
 from .chain import Chain
 from .edits import Of
 from .view import Segment, View
@@ -14,11 +15,17 @@ def cut_out(chain: Chain) -> dict[Of, set[int]]:
     whole was not cut, and neither was what a template, other tokens for the same text or a summary made other."""
     found: dict[Of, set[int]] = {}
 
-    def compare(before: View, after: View, edited: set[Of]) -> None:
-        was, now = before.sampled(), after.sampled()
-        there = now.keys() | {s.response for s in after.segments if s.response is not None} | edited
+    def compare(before: View, own: Segment, after: View, edited: set[Of]) -> None:
+        # what both begin with says nothing, but for the last response there, of which more may follow
+        same = 0 if chain.moves else same_objects(before.segments, after.segments)
+        last = next((of for n in range(same - 1, -1, -1) if (of := after.segments[n].response) is not None), None)
+        while same and after.segments[same - 1].response in (None, last):
+            same -= 1
+        was, now = View([*before.segments[same:], own]).sampled(), View(after.segments[same:])
+        stays = now.sampled()
+        there = stays.keys() | {s.response for s in now.segments if s.response is not None} | edited
         for of, tokens in was.items():
-            gone = tokens - now.get(of, set())
+            gone = tokens - stays.get(of, set())
             if gone and of in there:
                 found.setdefault(of, set()).update(gone)
 
@@ -27,10 +34,10 @@ def cut_out(chain: Chain) -> dict[Of, set[int]]:
             if node.kind in ("declared", "truncation", "rewrite") and before.continued is not None:
                 ids = before.responses[before.continued]
                 own = Segment("sampled", ids, before.id, before.continued, 0, (before.id, before.continued))
-                compare(View([*before.view.segments, own]), node.view, chain.bases(node.edits))
+                compare(before.view, own, node.view, chain.bases(node.edits))
         if thread.last_edits:
             last = thread.nodes[-1]
             choice = last.continued if last.continued is not None else min(last.responses)
             own = Segment("sampled", last.responses[choice], last.id, choice, 0, (last.id, choice))
-            compare(View([*last.view.segments, own]), thread.last, chain.bases(thread.last_edits))
+            compare(last.view, own, thread.last, chain.bases(thread.last_edits))
     return found

@@ -6,8 +6,23 @@ from typing import Any
 
 import msgspec
 
-from .edits import Hole, Pieces
-from .view import Ids, Segment, View
+from ..prefix import Prefix
+from .edits import Hole, Of, Pieces
+from .view import Aligned, Ids, Segment, View
+
+
+class Continued(msgspec.Struct):
+    """What a prompt may go on with: an answer of the call before, with some edits, and what stands before it."""
+
+    choice: int
+    #: What stands before what is new; None: the view of the call before, and the answer as it was generated.
+    view: View | None
+    size: int
+    used: list[str]
+    wrong: dict[str, str]
+    aligned: Aligned | None = None
+    #: Some of it is text whose ids are not known.
+    holes: bool = False
 
 
 def same(a: Pieces, b: Pieces) -> bool:
@@ -47,17 +62,39 @@ def shaken(pieces: Pieces) -> Pieces:
     return [msgspec.structs.replace(p, exact=None) if isinstance(p, Segment) and p.exact else p for p in pieces]
 
 
-def filled(pieces: Pieces, prompt: Ids) -> View | None:
+def parted(view: View, edited: set[Of]) -> tuple[View, list[Segment]]:
+    """A view before all that stands of some responses, and its segments from there on. Costs what comes after: all of a response
+    stands together."""
+    left, at, seen = set(edited), len(view.segments), None
+    for n in range(len(view.segments) - 1, -1, -1):
+        of = view.segments[n].response
+        if of is None:
+            continue
+        if of != seen:
+            left.discard(seen)
+            seen = of
+        if not left:
+            break
+        if of in left:
+            at = n
+    tail = view.segments[at:]
+    size = len(view.ids) - sum(len(s.ids) for s in tail)
+    head, _ = view.until(size)
+    head.ids = Prefix(view.ids.base, size) if isinstance(view.ids, Prefix) else view.ids[:size]
+    return head, tail
+
+
+def filled(head: View, pieces: Pieces, prompt: Ids) -> View | None:
     """A predicted view, with its holes filled from the prompt; None if the prompt does not fit."""
     if not any(isinstance(p, Hole) for p in pieces):
-        return View(p for p in pieces if isinstance(p, Segment))
-    view = View()
+        return head.then(p for p in pieces if isinstance(p, Segment))
+    view = head
     for n, piece in enumerate(pieces):
         if isinstance(piece, Segment):
-            view.add(piece)
+            view = view.then([piece])
             continue
         at = len(view.ids)
-        if prompt[:at] != view.ids:
+        if prompt[:at] != view.ids[:]:
             return None
         after = next((p for p in pieces[n + 1 :] if isinstance(p, Segment)), None)
         if after is None or isinstance(pieces[n + 1], Hole):
@@ -67,5 +104,5 @@ def filled(pieces: Pieces, prompt: Ids) -> View | None:
         if stop is None:
             return None
         response = after.response
-        view.add(Segment("inserted", prompt[at:stop], response=response, edit=piece.edit))
+        view = view.then([Segment("inserted", prompt[at:stop], response=response, edit=piece.edit)])
     return view

@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
-from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -49,13 +48,11 @@ class Segment(msgspec.Struct):
 class View:
     """Segments, and all their ids in one list."""
 
-    __slots__ = ("ids", "joined", "segments")
+    __slots__ = ("ids", "segments")
 
     def __init__(self, segments: Iterable[Segment] = ()) -> None:
         self.segments: list[Segment] | Prefix = []
         self.ids: Ids = []
-        #: Whether no neighbours are of one origin.
-        self.joined: bool = True
         for segment in segments:
             self.add(segment)
 
@@ -73,15 +70,23 @@ class View:
 
     @classmethod
     def of(cls, segments: list[Segment], ids: Ids | None = None) -> View:
-        """Of segments that are put together already; `ids`: all of theirs, where they are at hand (they are not copied)."""
-        return cls().then(segments, ids if ids is not None else [i for s in segments for i in s.ids])
+        """Of segments; `ids`: all of theirs, where they are at hand (they are not copied)."""
+        return cls().then(segments, ids)
 
-    def then(self, more: list[Segment], ids: Ids) -> View:
-        """This view with more segments behind it, as they are; `ids`: all of the new view. Costs what is more, where nothing went
-        on with this view before."""
-        new, more = View(), [s for s in more if s.ids]
-        new.segments, new.ids = grown(self.segments, more), ids
-        new.joined = self.joined and not any(_joins(a, b) for a, b in pairwise([*self.segments[-1:], *more]))
+    def then(self, more: Iterable[Segment], ids: Ids | None = None) -> View:
+        """This view with more segments behind it; neighbours of one origin become one. `ids`: all of the new view, where they are
+        at hand. Costs what is more, where nothing went on with this view before."""
+        head: list[Segment] | Prefix = self.segments
+        out: list[Segment] = []
+        for segment in more:
+            if not out and segment.ids and head and _joins(head[-1], segment):
+                out.append(head[-1])
+                head = Prefix(head.base, len(head) - 1) if isinstance(head, Prefix) else head[:-1]
+            _append(out, segment)
+        new = View()
+        size = sum(len(s.ids) for s in self.segments[len(head) :])  # of what was joined
+        new.ids = ids if ids is not None else [*self.ids[: len(self.ids) - size], *(i for s in out for i in s.ids)]
+        new.segments = grown(head, out)
         return new
 
     def until(self, position: int) -> tuple[View, int]:
@@ -92,7 +97,7 @@ class View:
             at -= len(self.segments[n].ids)
         new = View()
         new.segments = Prefix(self.segments.base, n) if isinstance(self.segments, Prefix) else Prefix(self.segments[:n])
-        new.ids, new.joined = self.ids[:0], self.joined
+        new.ids = self.ids[:0]
         return new, at
 
     def source_at(self, position: int) -> Source | None:
@@ -105,14 +110,14 @@ class View:
 
     def copy(self) -> View:
         new = View()
-        new.segments, new.ids, new.joined = list(self.segments), list(self.ids), self.joined
+        new.segments, new.ids = list(self.segments), list(self.ids)
         return new
 
-    def sampled(self) -> dict[tuple[str, int], set[int]]:
-        """By (call, choice): which tokens of the answer stand here, by their number."""
+    def sampled(self, of: set[tuple[str, int]] | None = None) -> dict[tuple[str, int], set[int]]:
+        """By (call, choice), of all answers or of some: which tokens of the answer stand here, by their number."""
         found: dict[tuple[str, int], set[int]] = {}
         for s in self.segments:
-            if s.source == "sampled" and s.call is not None:
+            if s.source == "sampled" and s.call is not None and (of is None or (s.call, s.choice) in of):
                 found.setdefault((s.call, s.choice), set()).update(range(s.start, s.start + len(s.ids)))
         return found
 
@@ -150,7 +155,7 @@ class Aligned(msgspec.Struct):
     def view(self, before: View, prompt: Ids, source: Source, new: Source) -> View:
         """The prompt as a view. Tokens put in between are of `source`, those after the last that was kept of `new`."""
         # what both share stands as it stood, but for its last segment, which may be cut or go on
-        head, start = before.until(self.shared if before.joined else 0)
+        head, start = before.until(self.shared)
         if head.segments:
             head, start = before.until(start - 1)
         out: list[Segment] = []

@@ -17,6 +17,7 @@ from ..streams import IdsLine, MessageLine, is_sound
 from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 _CHUNK = 8 << 20
+_BUFFER = 256 * 1024  # of a file that is read line by line
 _NAME = re.compile(r"([0-9a-z]+)(?:\.\d+)*\.jsonl")
 
 
@@ -100,9 +101,9 @@ def open_file(path: Path) -> File:
     return File(path, header.writer, header.schema_version)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path, buffer: int = -1) -> BinaryIO:
     try:
-        return path.open("rb")
+        return path.open("rb", buffer)
     except (FileNotFoundError, PermissionError):  # who lists files has an answer to these
         raise
     except OSError as error:
@@ -111,15 +112,14 @@ def _opened(path: Path) -> BinaryIO:
 
 def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
     """The complete lines from byte `start` on, as (byte offset, line without newline). Leaves an unfinished last line out."""
-    with _opened(path) as file:
+    with _opened(path, _BUFFER) as file:
         file.seek(start)
-        offset, rest = start, b""
-        while chunk := file.read(_CHUNK):
-            lines = (rest + chunk).split(b"\n") if rest else chunk.split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                yield offset, line
-                offset += len(line) + 1
+        offset = start
+        for line in file:
+            if not line.endswith(b"\n"):  # another process may be writing it
+                return
+            yield offset, line[:-1]
+            offset += len(line)
 
 
 def unfinished(path: Path, start: int) -> bytes:

@@ -2,7 +2,8 @@
 
 A response is a body of the chat API, or the chunks of a stream. vLLM's token ids are in it: `prompt_token_ids`, and
 `token_ids` of a choice. The tools that an answer asks for are actions, whose results the next request holds. Of several rewards
-the last counts, as in its trainer.
+the last counts, as in its trainer. Triplets of version 0 (`prompt`, `response` and `reward`, with token ids and no texts) are a
+call each.
 
 Source: microsoft/agent-lightning, version 1.0: `schemas.py`, `server/proxy.py` and `verl/agl_rollout_manager.py`.
 """
@@ -18,7 +19,7 @@ from ... import dialects
 from ...codec import fold_events
 from ...prefix import Prefix
 from ...shape import dicts, integer, items, nanoseconds, number, obj, score, text, without
-from ...types import End, Note, Reward, Start
+from ...types import End, LLMCall, Note, Reward, Start, Tokens
 from ..session import Session, parse_time
 from ..transcript import Transcript
 from .benchmarks import first_row, sessions
@@ -28,20 +29,62 @@ _STATUS = {"succeeded": "completed", "failed": "failed", "cancelled": "cancelled
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A line with a rollout and its events."""
+    """A line with a rollout and its events, or with triplets."""
     row = first_row(head)
     if row:
-        return isinstance(row.get("rollout"), dict) and isinstance(row.get("events"), list)
+        return (isinstance(row.get("rollout"), dict) and isinstance(row.get("events"), list)) or _are_triplets(row)
     start = head.lstrip()[:200]
+    if b'"triplets"' in start and b'"token_ids"' in head:  # a line that is longer than the head
+        return True
     return start.startswith((b'{"rollout": {', b'{"rollout":{')) and b'"rollout_id"' in start
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per rollout. Raises InvalidInput where there is none."""
-    yield from sessions(path, lambda r: isinstance(r.get("rollout"), dict), partial(_session, path), "line with a rollout")
+    yield from sessions(path, _is_row, partial(_session, path), "line with a rollout")
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("rollout"), dict) or _are_triplets(row)
+
+
+def _are_triplets(row: dict[str, Any]) -> bool:
+    found = dicts(row.get("triplets"))
+    return bool(found) and all("token_ids" in obj(t.get("prompt")) and "token_ids" in obj(t.get("response")) for t in found)
+
+
+def _of_triplets(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
+    """A rollout of version 0: what was said stands nowhere, so calls have token ids alone."""
+    id = text(row.get("rollout_id"))
+    session = Session(NAME, id or key, count if id is None else None)
+    source = {"format": NAME, "path": path.name, **without(row, "triplets", "group")}
+    session.add(Start(group=text(row.get("group")), metadata={"source": source}), "start")
+    transcript = Transcript(session)
+    rewards: list[tuple[Any, int]] = []
+    for number_, one in enumerate(dicts(row["triplets"])):
+        step = transcript.begin()
+        prompt, response, about = obj(one["prompt"]), obj(one["response"]), obj(one.get("metadata"))
+        given = items(response.get("logprobs"))
+        logprobs = [p.get("logprob") if isinstance(p, dict) else p for p in given]
+        call = LLMCall(
+            step=step,
+            origin="transcript",
+            prompt_token_ids=items(prompt["token_ids"]),
+            tokens=[Tokens(token_ids=items(response["token_ids"]), logprobs=logprobs or None)],
+            extra={**without(prompt, "token_ids"), **without(response, "token_ids", "logprobs"), "metadata": about},
+        )
+        session.add(call)
+        if one.get("reward") is not None:
+            rewards.append((one["reward"], number_))
+    for value, number_ in rewards:
+        session.add(Reward(value=score(value), extra={"triplet": number_}), "reward", number_)
+    session.add(End(), "end")
+    return session
 
 
 def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
+    if "rollout" not in row:
+        return _of_triplets(path, row, key, count)
     rollout = obj(row["rollout"])
     id = text(rollout.get("rollout_id"))
     life = rollout["status"] if isinstance(rollout.get("status"), dict) else rollout  # since 1.0 the status is an object

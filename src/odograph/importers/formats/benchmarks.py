@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
+from ...codec import content_hash
 from ...errors import InvalidInput
-from ...shape import items, obj
+from ...shape import obj
 from .. import peek
-from ..session import Lines, Session
+from ..session import Lines, Session, rows_of
 
 
 def first_row(head: bytes) -> dict[str, Any]:
@@ -33,12 +33,9 @@ def rows(
     warns of.
     Raises InvalidInput where there is none."""
     seen: Counter[str] = Counter()
-    with path.open("rb") as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     lines = Lines(path)
-    found = items(loads(path.read_bytes())) if start.startswith(b"[") else (v for _, v in lines)
     warnings: Counter[str] = Counter()
-    for row in found:
+    for row in rows_of(path, lines):
         if not isinstance(row, dict) or not is_row(row):
             warnings["rows of another shape before this one"] += 1
             continue

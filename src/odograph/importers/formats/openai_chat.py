@@ -11,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import content_text, dicts, obj, parsed, text, without
 from ...types import End, Start
 from .. import peek, turns
-from ..session import Lines, Session, sessions_of_rows
+from ..session import Lines, Session, rows_of, sessions_of_rows
 from ..transcript import Transcript
 
 NAME = "openai-chat"
@@ -66,27 +65,7 @@ def read(path: Path) -> Iterator[Session]:
     """A session per line, or per object of a list. Raises InvalidInput where there is none."""
     lines = Lines(path)
     made = partial(_session, path)
-    return sessions_of_rows(_values(path, lines), lines, _is_chat, made, "line with chat messages in OpenAI's shape")
-
-
-def _values(path: Path, lines: Lines) -> Iterator[Any]:
-    with path.open("rb") as file:
-        first = file.readline()
-    try:
-        whole = loads(first)
-    except InvalidInput:
-        try:
-            whole = loads(path.read_bytes())  # an indented file
-        except InvalidInput:
-            whole = None
-        if whole is not None:
-            yield from whole if isinstance(whole, list) else [whole]
-            return
-    if isinstance(whole, list):
-        yield from whole
-        return
-    for _, value in lines:
-        yield value
+    return sessions_of_rows(rows_of(path, lines), lines, _is_chat, made, "line with chat messages in OpenAI's shape")
 
 
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...codec import loads
 from ...shape import content_text, items, obj, parsed, text, without
 from ...types import End, Start
 from .. import peek, turns
-from ..session import Lines, NotBegun, Session, sessions_of_rows
+from ..session import Lines, NotBegun, Session, rows_of, sessions_of_rows
 from ..transcript import Transcript
 from .benchmarks import first_row
 
@@ -90,17 +89,8 @@ def read(path: Path) -> Iterator[Session]:
         raise NotBegun(why)
     lines = Lines(path)
     made = partial(_session, path)
-    return sessions_of_rows(_rows(path, lines), lines, _is_row, made, "row with conversations, or with a question and its answer")
-
-
-def _rows(path: Path, lines: Lines) -> Iterator[Any]:
-    with path.open("rb") as file:
-        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start.startswith(b"["):
-        yield from items(loads(path.read_bytes()))
-        return
-    for _, value in lines:
-        yield value
+    expected = "row with conversations, or with a question and its answer"
+    return sessions_of_rows(rows_of(path, lines), lines, _is_row, made, expected)
 
 
 def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...codec import content_hash, encode, loads
 from ...errors import InvalidInput
+from ...prefix import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart
 from .. import peek
@@ -229,7 +230,7 @@ class _Reader:
             dialect="openai.chat",
             model=self.model,
             origin="transcript",
-            request={"messages": list(prompt)} if prompt is not None else None,
+            request={"messages": Prefix(prompt)} if prompt is not None else None,
             response=message,
             reasoning=reasoning,
         )
