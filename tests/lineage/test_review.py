@@ -581,3 +581,12 @@ def test_a_few_tokens_between_two_changes_are_found() -> None:
     for n in (100, 104, 1500, 1504, 2950):
         b[n] = -n
     assert sum(n for _, _, n in matches(a, b)) == len(a) - 5
+
+
+def test_a_row_without_a_token_to_train_says_what_was_deleted() -> None:
+    """An edit took a whole answer away, and nothing else was sampled: the account names the edit's work, not a row that is missing."""
+    h = History()
+    h.edit(h.call([1, 2], [10, 11]), [])
+    h.call([1, 2, 50], [], acted=False)
+    found = samples([h.trajectory], edits="mask")
+    assert (list(found), found.report.dropped, found.report.left_out) == ([], {"deleted": 2}, {"no token to train": 1})
