@@ -612,6 +612,7 @@ def kimi_code_main() -> list[dict[str, Any]]:
 def kimi_code(folder: Path, size: int = 99) -> Path:
     """A session's folder, of which the program has written so many lines of the wire."""
     folder = folder / "session_5e55"
+    folder.mkdir(parents=True, exist_ok=True)
     lines = kimi_code_main()[:size]
     agent = [
         {"type": "metadata", "protocol_version": "1.5", "created_at": MS + 4000},

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 import odograph
 from odograph import importers
@@ -153,3 +156,57 @@ def test_requests_of_an_inspect_log_share_their_history(tmp_path: Path) -> None:
     ]
     assert requests[0].base is requests[1].base is requests[2].base
     assert requests[3][0] is requests[0][0]
+
+
+def _asked(n: int) -> dict[str, object]:
+    return {"id": f"c{n}", "type": "function", "function": {"name": "x", "arguments": "{}"}}
+
+
+def _continue(turns: int) -> str:
+    told = [
+        {"message": m}
+        for n in range(turns)
+        for m in (
+            {"role": "user", "content": f"q{n}"},
+            {"role": "assistant", "content": "", "toolCalls": [_asked(n)]},
+            {"role": "tool", "content": "r", "toolCallId": f"c{n}"},
+        )
+    ]
+    return json.dumps({"sessionId": "s", "title": "t", "workspaceDirectory": "/w", "history": told})
+
+
+def _unanswered_codex(turns: int) -> str:
+    lines: list[dict[str, object]] = [{"type": "session_meta", "payload": {"id": "s"}}]
+    for n in range(turns):
+        said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"q{n}"}]}
+        call = {"type": "function_call", "call_id": f"c{n}", "name": "x", "arguments": "{}"}
+        counts = {"total_token_usage": {"total_tokens": n + 1}, "last_token_usage": {}}
+        lines += [{"type": "response_item", "payload": item} for item in (said, call)]
+        lines.append({"type": "event_msg", "payload": {"type": "token_count", "info": counts}})
+    return "\n".join(map(json.dumps, lines))
+
+
+def _waiting_claude(turns: int) -> str:
+    begun = {"sessionId": "s", "type": "user"}
+    about = ({"uuid": f"u{n}", "parentUuid": f"u{n - 1}" if n else None} for n in range(4 * turns))
+    return "\n".join(json.dumps({**begun, **a, "message": {"role": "user", "content": a["uuid"]}}) for a in about)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "of_turns"),
+    [
+        ("continue", "s.json", _continue),
+        ("codex", "s.jsonl", _unanswered_codex),
+        ("claude-code", "s.jsonl", _waiting_claude),
+    ],
+    ids=["results of Continue", "calls of Codex that nothing answered", "prompts of Claude Code that nothing answered"],
+)
+def test_what_looks_back_does_not_look_back_at_all(tmp_path: Path, name: str, file: str, of_turns: Callable[[int], str]) -> None:
+    """Results, calls and prompts are looked up among what came last: four times the turns cost about four times."""
+
+    def cost(turns: int) -> float:
+        path = write(tmp_path / str(turns) / file, of_turns(turns))
+        return costs(lambda: list(importers.find(name).read(path)), rounds=2)[1]
+
+    few, many = cost(1000), cost(4000)
+    assert many < 9 * few

@@ -163,23 +163,31 @@ def test_what_a_micro_compaction_of_claude_code_cleared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [[], [{"type": "text", "text": "Looking"}]], ids=["alone", "beside a text"])
 def test_calls_that_a_killed_claude_code_left(tmp_path: Path, more: list[dict[str, Any]]) -> None:
-    """A session is resumed whose tool never ended: the call is not sent again. Prompts can go back behind it."""
+    """A session is resumed whose tool never ended: the call is not sent again. Prompts can go back behind it. Where nothing tells of
+    a resume, the call stays."""
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    nothing = cc(4, "assistant", [{"type": "text", "text": "No response requested."}])
+    nothing["message"]["model"] = "<synthetic>"
+    resumed = [cc(3, "user", [{"type": "text", "text": "Continue from where you left off."}], isMeta=True), nothing]
+    begun = [cc(1, "user", "One", None), cc(2, "assistant", [thought, *more, *use("t1", command="sleep")])]
     talk = [
-        cc(1, "user", "One", None),
-        cc(2, "assistant", [thought, *more, *use("t1", command="sleep")]),
-        cc(3, "user", "Two"),
-        cc(4, "assistant", "Aye"),
-        cc(5, "user", "Three"),
-        cc(6, "assistant", "Aye three"),
-        cc(7, "user", "Another three", "u4"),
-        cc(8, "assistant", "Aye again"),
+        *resumed,
+        cc(5, "user", "Two"),
+        cc(6, "assistant", "Aye"),
+        cc(7, "user", "Three"),
+        cc(8, "assistant", "Aye three"),
+        cc(9, "user", "Another three", "u6"),
+        cc(10, "assistant", "Aye again"),
     ]
-    session = one("claude-code", lines(tmp_path / "c.jsonl", talk))
-    left = [[thought, *more]] if more else []
-    assert sent(session)[1] == ["One", *left, "Two"]
-    assert sent(session)[3] == ["One", *left, "Two", [{"type": "text", "text": "Aye"}], "Another three"]
+    session = one("claude-code", lines(tmp_path / "c.jsonl", [*begun, *talk]))
+    told = [[m[0].get("text", m[0]["type"]) if isinstance(m, list) else m for m in prompt] for prompt in sent(session)]
+    left = ["thinking"] if more else []
+    went_on = ["Continue from where you left off.", "No response requested."]
+    assert told[1] == ["One", *left, *went_on, "Two"]
+    assert told[3] == ["One", *left, *went_on, "Two", "Aye", "Another three"]
     assert [a.result for a in of(Action, session)] == [None]
+    stopped = one("claude-code", lines(tmp_path / "d.jsonl", [*begun, cc(3, "user", "Two"), cc(4, "assistant", "Aye")]))
+    assert "sleep" in json.dumps(sent(stopped)[1]) or "tool_use" in json.dumps(sent(stopped)[1])
 
 
 def test_attachments_stand_behind_an_error_of_the_api(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ...codec import content_hash
 from ...errors import InvalidInput
 from ...prefix import Prefix
-from ...shape import added, dicts, integer, items, number, obj, text, without
+from ...shape import added, content_text, dicts, integer, items, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from .. import peek
 from ..session import NotBegun, Session, observed_where, parse_time
@@ -31,6 +31,8 @@ from .claude_talk import Chain, Said, Spot, is_prompt, otherwise
 
 NAME = "claude-code"
 _COMMON = ("uuid", "parentUuid", "sessionId", "timestamp", "type", "version", "cwd", "userType", "gitBranch", "isSidechain")
+#: What the program says where a session that was killed in the middle of a turn is resumed.
+_RESUMED = "Continue from where you left off."
 _OURS = ("_uuids", "_times", "_last", "_call")  # what claude_files.py and this file put into a line
 
 
@@ -271,6 +273,8 @@ class _Reader:
 
     def _user(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         results = [b for b in dicts(message.get("content")) if b.get("type") == "tool_result"]
+        if event.get("isMeta") and content_text(message.get("content")) == _RESUMED:
+            chain.forget_unmet(self.spots)
         if event.get("isCompactSummary") and event.get("parentUuid") is None and not chain.kept:
             self._anew(chain, Messages())
         elif not results and not event.get("isMeta") and not event.get("isCompactSummary"):
@@ -327,7 +331,7 @@ class _Reader:
     def _anew(self, chain: Chain, history: Messages) -> None:
         self._leave(chain)
         chain.cut(0)
-        chain.history = history
+        chain.history, chain.unmet = history, set()
 
     def _leave(self, chain: Chain) -> None:
         """What no reply followed is kept in a note; where one follows later, the reply's step takes its place."""
@@ -366,12 +370,9 @@ class _Reader:
 
     def _call(self, chain: Chain, event: dict[str, Any], message: dict[str, Any], when: int | None) -> None:
         chain.step += 1
-        lost = bool(chain.unmet) and chain.asked_since(0)
         chain.settle(self.spots)
-        if lost:
-            chain.forget_unmet(self.spots)
         calls = (b for b in dicts(message.get("content")) if b.get("type") == "tool_use")
-        chain.unmet = {id for b in calls if (id := text(b.get("id"))) is not None}
+        chain.unmet, chain.replied = {id for b in calls if (id := text(b.get("id"))) is not None}, _names(event)
         reply = {"role": "assistant", "content": message.get("content")}
         if self.silent:
             self._append(chain, event, reply, text(message.get("model")))

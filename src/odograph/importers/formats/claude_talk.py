@@ -48,6 +48,8 @@ class Chain:
         self.step = -1
         #: The tool calls of the last reply that have no result yet.
         self.unmet: set[str] = set()
+        #: What other lines call the last reply.
+        self.replied: list[str] = []
         #: Messages that a compaction kept, until what they follow comes.
         self.kept: list[Said] = []
         self.anchor: str | None = None
@@ -91,26 +93,22 @@ class Chain:
                 spots[uuid] = (history, start, stop, self)
 
     def forget_unmet(self, spots: dict[str, Spot]) -> None:
-        """The last reply's calls that nothing answered before a person went on: where a session that was killed is resumed, the
-        program leaves them out, and with them what it thought before."""
-        before = self.history
-        at = next((n for n in range(len(before) - 1, -1, -1) if before[n]["role"] == "assistant"), None)
-        if at is None or not self.unmet:
+        """The last reply's calls that nothing answered: where a session that was killed is resumed, the program leaves them out,
+        and with them what it thought before. No request holds that reply yet: it is changed in place."""
+        unmet, self.unmet = self.unmet, set()
+        at = next((n for n in range(len(self.history) - 1, -1, -1) if self.history[n]["role"] == "assistant"), -1)
+        reply = self.history[at] if at >= 0 else {"content": None}
+        blocks = [b for b in items(reply["content"]) if not (isinstance(b, dict) and text(b.get("id")) in unmet)]
+        if len(blocks) == len(items(reply["content"])):
             return
-        blocks = [b for b in items(before[at]["content"]) if not (isinstance(b, dict) and text(b.get("id")) in self.unmet)]
-        said = any(not (isinstance(b, dict) and b.get("type") in _THOUGHTS) for b in blocks)
-        history, self.unmet = before.until(at), set()
-        if said:
-            message = {**before[at], "content": blocks}
-            whose, _ = before.otherwise.get(at, (None, None))
-            history.add(message, otherwise(message, whose))
-        gone = 0 if said else 1
-        for n in range(at + 1, len(before)):
-            history.add(before[n], before.otherwise.get(n))
-        self.history = history
-        for uuid, (base, start, stop, whose_) in list(spots.items()):
-            if base is before:
-                spots[uuid] = (history, start - gone * (start > at), stop - gone * (stop > at), whose_)
+        whose, _ = self.history.otherwise.pop(at, (None, None))
+        if any(not (isinstance(b, dict) and b.get("type") in _THOUGHTS) for b in blocks):
+            self.history[at] = {**reply, "content": blocks}
+            if (other := otherwise(self.history[at], whose)) is not None:
+                self.history.otherwise[at] = other
+        elif at == len(self.history) - 1:
+            self.history.pop()
+            spots.update(dict.fromkeys(self.replied, (self.history, at, at, self)))
 
     def clear(self, spots: dict[str, Spot], calls: list[Any]) -> None:
         """The results of these tool calls are sent as a sentence from now on."""

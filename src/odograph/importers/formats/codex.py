@@ -27,7 +27,7 @@ from .codex_files import (
     SERVER,
     Rollout,
     Row,
-    all_answered,
+    answer,
     counts_of,
     find_rollout,
     identity,
@@ -298,8 +298,7 @@ class _Reader:
         if first is not None:
             seen = observed[0] if len(observed) == 1 else observed or None
             self.session.add(StepStart(step=first, observation=seen, source_time=when, extra=where), "step", names[0])
-        if self.unmet:
-            self.history, self.unmet = all_answered(self.history, self.unmet), set()
+        answer(self.unmet, self.history)
         request: dict[str, Any] = {"input": Prefix(self.history)}
         if self.instructions:
             request["instructions"] = self.instructions

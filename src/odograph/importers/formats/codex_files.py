@@ -190,16 +190,18 @@ def _thread_in(path: Path, size: int, changed: int) -> str | None:
     return text(obj(obj(value).get("payload")).get("id")) if obj(value).get("type") == "session_meta" else None
 
 
-def all_answered(history: list[Any], unmet: set[str | None]) -> list[Any]:
-    """A conversation in which these calls, which nothing answered, have what Codex sends in the place of an answer."""
-    found: list[Any] = []
-    for item in history:
-        found.append(item)
-        about = obj(item)
-        kind = _ANSWERS.get(text(about.get("type")) or "")
-        if kind is not None and text(about.get("call_id")) in unmet:
-            found.append({"type": kind, "call_id": about["call_id"], "output": "aborted"})
-    return found
+def answer(unmet: set[str | None], history: list[Any]) -> None:
+    """Puts what Codex sends in the place of an answer behind each call of the last reply that nothing answered. No request holds
+    these calls yet."""
+    for at in range(len(history) - 1, -1, -1):
+        if not unmet:
+            return
+        about = obj(history[at])
+        kind, id = _ANSWERS.get(text(about.get("type")) or ""), text(about.get("call_id"))
+        if kind is not None and id in unmet:
+            unmet.remove(id)
+            history.insert(at + 1, {"type": kind, "call_id": id, "output": "aborted"})
+    unmet.clear()
 
 
 def outcome_of(output: Any) -> dict[str, Any]:

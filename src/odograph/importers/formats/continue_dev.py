@@ -47,8 +47,9 @@ def read(path: Path) -> Iterator[Session]:
         source["totals"] = {k: v for k, v in totals.items() if v is not None}
     session.add(Start(task=task, agent="continue", model=model, metadata={"source": source}), "start")
     transcript = Transcript(session, model=model)
+    answered: set[str | None] = set()
     for entry in entries:
-        _entry(transcript, entry)
+        _entry(transcript, entry, answered)
     transcript.close()
     yield session
 
@@ -57,7 +58,8 @@ def _titled(entry: dict[str, Any]) -> str | None:
     return next((m for log in dicts(entry.get("promptLogs")) if (m := text(log.get("modelTitle")))), None)
 
 
-def _entry(transcript: Transcript, entry: dict[str, Any]) -> None:
+def _entry(transcript: Transcript, entry: dict[str, Any], answered: set[str | None]) -> None:
+    """`answered`: the tool calls whose results are in the conversation."""
     message = entry["message"]
     role = message.get("role")
     if role == "thinking":
@@ -82,11 +84,12 @@ def _entry(transcript: Transcript, entry: dict[str, Any]) -> None:
             reasoning=thoughts,
         )
         for state in dicts(entry.get("toolCallStates")) or dicts([entry.get("toolCallState")]):
-            _result(transcript, state)
+            answered |= _result(transcript, state)
         return
     if role == "tool":
         id = text(message.get("toolCallId"))
-        if not any(m.get("tool_call_id") == id for m in dicts(transcript.history) if m.get("role") == "tool"):
+        if id not in answered:
+            answered.add(id)
             transcript.result(id, result=message.get("content"))
             transcript.saw({"role": "tool", "tool_call_id": id, "content": message.get("content")})
         return
@@ -96,11 +99,13 @@ def _entry(transcript: Transcript, entry: dict[str, Any]) -> None:
     transcript.saw(sent)
 
 
-def _result(transcript: Transcript, state: dict[str, Any]) -> None:
+def _result(transcript: Transcript, state: dict[str, Any]) -> set[str | None]:
+    """What came of a tool call, where it has ended; its id."""
     output = state.get("output")
     if output is None and state.get("status") not in _OK:
-        return
+        return set()
     id = text(state.get("toolCallId"))
     told = content_text([{"text": o.get("content")} for o in dicts(output)])
     transcript.result(id, result=told if told is not None else "", ok=_OK.get(str(state.get("status"))), extra={"output": output})
     transcript.saw({"role": "tool", "tool_call_id": id, "content": told or ""})
+    return {id}
