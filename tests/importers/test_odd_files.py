@@ -288,3 +288,31 @@ def test_a_hidden_session_in_a_folder_is_found(tmp_path: Path) -> None:
     with odograph.open("memory:") as store:
         report = store.import_sessions(tmp_path)
         assert (report.imported, report.failed, report.unrecognised) == (2, [], [])
+
+
+NAMED = ("claude-code", "codex", "pi-session", "copilot", "droid", "qwen-code")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_line_that_was_written_twice_counts_once(tmp_path: Path, name: str) -> None:
+    """Whose lines have ids or times: each line twice, and the whole file twice."""
+    file, values = FILES[name]
+
+    def said(folder: str, values: list[Any]) -> list[Any]:
+        with odograph.open("memory:") as store:
+            store.import_sessions(write(tmp_path / folder / file, jsonl(values)))
+            (t,) = store.trajectories()
+            return [[(list(c.messages), c.response) for c in t.llm_calls], [(a.name, a.arguments, a.result) for a in t.actions]]
+
+    plain = said("a", values)
+    assert said("b", [v for v in values for _ in range(2)]) == said("c", [*values, *values]) == plain
+
+
+@pytest.mark.parametrize("name", [*NAMED, "kimi", "cursor", "codex-exec", "claude-stream"])
+def test_a_first_line_of_two_is_recognised(tmp_path: Path, name: str) -> None:
+    file, values = FILES[name]
+    plain = imported(write(tmp_path / "a" / file, jsonl(values)))
+    first, _, rest = jsonl(values).partition(b"\n")
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(write(tmp_path / "b" / file, first + rest)).failed == []
+        assert content(store) == plain

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..codec import loads
 from ..errors import InvalidInput
+from .session import split_glued
 
 _TOKEN = re.compile(rb'[^"{}\[\],:]*(?:("[^"\\]*(?:\\.[^"\\]*)*")|([{}\[\],:]))', re.DOTALL)
 
@@ -52,8 +53,8 @@ def keys(head: bytes) -> tuple[str, frozenset[str]]:
 
 
 def value(text: bytes) -> Any:
-    """The JSON value of a text, as `loads`, to be read and not changed: all importers look at the first lines of a file, and each
-    line is parsed once. Raises InvalidInput."""
+    """The JSON value of a line, as `loads`, or the first of several that were glued, to be read and not changed: all importers
+    look at the first lines of a file, and each line is parsed once. Raises InvalidInput."""
     found = _value(text)
     if isinstance(found, InvalidInput):
         raise found.with_traceback(None)
@@ -65,7 +66,8 @@ def _value(text: bytes) -> Any:
     try:
         return loads(text)
     except InvalidInput as error:
-        return error
+        glued, _ = split_glued(text) if text.startswith(b"{") else ([], "")
+        return glued[0] if glued else error
 
 
 def forget() -> None:

@@ -183,6 +183,20 @@ class Lines:
             return values
 
 
+def unrepeated(
+    entries: Iterable[Any], name: Callable[[dict[str, Any]], Any] = lambda entry: entry.get("id")
+) -> Iterator[dict[str, Any]]:
+    """The objects among the lines of a session, without those that say again what the line of that name said: some are written
+    twice, when a program is killed or two write. A line without a name is no repetition."""
+    seen: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if isinstance(entry, dict):
+            known = name(entry)
+            if isinstance(known, str) and seen.setdefault(known, entry) is not entry and seen[known] == entry:
+                continue
+            yield entry
+
+
 def split_glued(text: bytes) -> tuple[list[Any], str]:
     """The values of a text that holds several, one after the other, and what of it could not be read."""
     decoder = json.JSONDecoder()

@@ -76,6 +76,8 @@ class File:
                 else:
                     others.add((uuid, content_hash(said)))
                     self.problems["messages under a uuid that another message has, kept beside that message"] += 1
+            elif isinstance(uuid, str) and seen.setdefault(uuid, value) is not value and seen[uuid] == value:
+                continue
             if value.get("type") != "assistant" or not isinstance(message, dict) or not text(message.get("id")):
                 events.append(value)
                 continue

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import arguments, content_text, dicts, integer, nanoseconds, number, obj, text
-from ..session import Lines, parse_time
+from ..session import Lines, parse_time, unrepeated
 
 CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call")
 SERVER = ("image_generation_call",)  # the backend's own doing: part of the reply, no action of the agent
@@ -46,7 +46,7 @@ class Rollout:
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = Lines(path)
-        values = [v for _, v in lines if isinstance(v, dict)]
+        values = list(unrepeated((v for _, v in lines), _name))
         self.first: dict[str, Any] = values[0] if values else {}
         self.rows: list[Row] = [_row(v) for v in values]
         self.problems: list[str] = lines.problems
@@ -113,6 +113,13 @@ def _generated(row: Row) -> bool:
     if row.kind == "token_usage_record":
         return True
     return row.kind == "response_item" and (kind in CALLS or kind == "reasoning" or row.payload.get("role") == "assistant")
+
+
+def _name(line: dict[str, Any]) -> str | None:
+    """What a line is, and when it was written: one that says the same again was written twice."""
+    about = obj(line.get("payload"))
+    when, kind = text(line.get("timestamp")), about.get("type")
+    return None if when is None else f"{when} {line.get('type')} {kind} {about.get('call_id')} {about.get('id')}"
 
 
 def counts_of(kind: str, payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:

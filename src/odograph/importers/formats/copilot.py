@@ -20,7 +20,7 @@ from ...errors import InvalidInput
 from ...shape import added, arguments, content_text, dicts, integer, nanoseconds, number, obj, text, without
 from ...types import Action, LLMCall, Note, Start
 from .. import peek
-from ..session import Lines, NotBegun, Session, parse_time
+from ..session import Lines, NotBegun, Session, parse_time, unrepeated
 from ..transcript import Transcript
 
 NAME = "copilot"
@@ -51,7 +51,7 @@ def recognise(path: Path, head: bytes) -> bool:
 def read(path: Path) -> Iterator[Session]:
     """The session of a file. Raises NotBegun where nobody has said anything."""
     lines = Lines(path)
-    events = [v for _, v in lines if isinstance(v, dict) and isinstance(v.get("type"), str)]
+    events = [v for v in unrepeated(v for _, v in lines) if isinstance(v.get("type"), str)]
     if not any(e["type"] in ("user.message", "assistant.message") for e in events):
         raise NotBegun("a Copilot session without a message")
     about = next((obj(e.get("data")) for e in events if e["type"] == "session.start"), {})

@@ -17,7 +17,7 @@ from ...errors import InvalidInput
 from ...shape import added, dicts, integer, items, obj, text, without
 from ...types import Fork, Note, Start
 from .. import blocks, peek
-from ..session import Lines, NotBegun, Session, parse_time
+from ..session import Lines, NotBegun, Session, parse_time, unrepeated
 from ..transcript import Transcript
 
 NAME = "droid"
@@ -38,7 +38,7 @@ def recognise(path: Path, head: bytes) -> bool:
 def read(path: Path) -> Iterator[Session]:
     """The session of a file. Raises NotBegun where it has no message."""
     lines = Lines(path)
-    entries = [v for _, v in lines if isinstance(v, dict)]
+    entries = list(unrepeated(v for _, v in lines))
     header = next((e for e in entries if e.get("type") == "session_start"), {})
     messages = [e for e in entries if e.get("type") == "message" and isinstance(e.get("message"), dict)]
     if not messages:

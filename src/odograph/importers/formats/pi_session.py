@@ -24,7 +24,7 @@ from ...types import Fork, Note, Start
 from .. import peek
 from ..databases import has_tables, rows
 from ..packed import unpacked_value
-from ..session import Lines, NotBegun, Session, parse_time
+from ..session import Lines, NotBegun, Session, parse_time, unrepeated
 from ..transcript import Transcript
 from ..views import Messages, Otherwise
 
@@ -54,7 +54,7 @@ def read(path: Path) -> Iterator[Session]:
         is_database = file.read(16).startswith(b"SQLite")
     if not is_database:
         lines = Lines(path)
-        yield _session(path, [v for _, v in lines if isinstance(v, dict)], lines.problems)
+        yield _session(path, list(unrepeated(v for _, v in lines)), lines.problems)
         return
     made = 0
     with rows(path) as ask:
