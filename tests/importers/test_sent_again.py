@@ -480,3 +480,35 @@ def test_codex_answers_calls_that_nothing_answered(tmp_path: Path, kind: str, an
     assert told[1:5] == [(kind, "c1", None), (answer, "c1", "aborted"), (kind, "c2", None), (answer, "c2", "oars")]
     assert [len(c.request["input"]) for c in calls] == [1, 6, 8]
     assert [a.result for a in of(Action, session)] == [None, "oars"]
+
+
+# --- Qwen Code ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_of_qwen_code_that_a_person_refused(tmp_path: Path) -> None:
+    """In an editor the file has no result of such a tool: telemetry says what the model is told. Of a tool with a result the result
+    counts."""
+
+    def line(n: int, kind: str, *parts: Any, **more: Any) -> dict[str, Any]:
+        message = {"message": {"role": "model" if kind == "assistant" else "user", "parts": list(parts)}} if parts else {}
+        above = f"q{n - 1}" if n else None
+        return {"uuid": f"q{n}", "parentUuid": above, "sessionId": "s", "timestamp": T.format(n), "type": kind, **message, **more}
+
+    def telemetry(n: int, id: str, error: str) -> dict[str, Any]:
+        told = {"event.name": "qwen-code.tool_call", "function_name": "rm", "function_args": {"path": id}}
+        return line(n, "system", subtype="ui_telemetry", systemPayload={"uiEvent": {**told, "success": False, "error": error}})
+
+    calls = [{"functionCall": {"id": id, "name": "rm", "args": {"path": id}}} for id in ("c1", "c2")]
+    result = {"functionResponse": {"id": "c2", "name": "rm", "response": {"error": "no such oar"}}}
+    talk = [
+        line(0, "user", {"text": "Row"}),
+        line(1, "assistant", *calls),
+        telemetry(2, "c1", "canceled by the user"),
+        telemetry(3, "c2", "not found"),
+        line(4, "tool_result", result, toolCallResult={"callId": "c2", "status": "error"}),
+        line(5, "user", {"text": "On"}),
+        line(6, "assistant", {"text": "Aye"}),
+    ]
+    session = one("qwen-code", lines(tmp_path / "q.jsonl", talk))
+    assert sent(session)[1] == ["Row", ["rm", "rm"], "no such oar", "canceled by the user", "On"]
+    assert [(a.result, a.ok) for a in of(Action, session)] == [("canceled by the user", False), ("no such oar", False)]

@@ -51,12 +51,16 @@ class _Reader:
         self.observed: list[Any] = []
         self.unanswered: list[dict[str, Any]] = []
         self.actions: dict[str, Action] = {}
+        #: What a call is answered with that has no result in the file: why the program did not run it.
+        self.refused: dict[str, str] = {}
         self.step = -1
 
     def take(self, event: dict[str, Any]) -> None:
         when = parse_time(event.get("timestamp"))
         kind, message = event.get("type"), obj(event.get("message"))
         uuid = text(event.get("uuid")) or content_hash(event)
+        if kind in ("user", "assistant") and message:
+            self._answer_refused()
         if kind == "user" and message:
             self._go_back(event)
             said = _chat(message)
@@ -71,9 +75,31 @@ class _Reader:
             compressed = obj(event.get("systemPayload")).get("compressedHistory")
             if isinstance(compressed, list):
                 self.history = [m for c in dicts(compressed) for m in _chat(c)]
+            self._refuse(obj(obj(event.get("systemPayload")).get("uiEvent")))
             name = f"{kind}:{event['subtype']}" if text(event.get("subtype")) else str(kind)
             self.session.add(Note(name=name, data=without(event, "type", "timestamp"), source_time=when), "event", uuid)
         self.spots[uuid] = (self.history, len(self.history))
+
+    def _refuse(self, told: dict[str, Any]) -> None:
+        """In an editor (`qwen --acp`), telemetry alone says that a person refused a tool, and what the model is told."""
+        error = text(told.get("error"))
+        if told.get("event.name") != "qwen-code.tool_call" or told.get("success") is not False or error is None:
+            return
+        for id, action in reversed(self.actions.items()):
+            if action.result is None and (action.name, action.arguments) == (
+                told.get("function_name"),
+                told.get("function_args"),
+            ):
+                self.refused[id] = error
+                return
+
+    def _answer_refused(self) -> None:
+        for id, error in self.refused.items():
+            action = self.actions[id]
+            if action.result is None:
+                self.history.append({"role": "tool", "tool_call_id": action.tool_call_id, "content": error})
+                self.actions[id] = self.session.replace(action, result=error, ok=False, error=error)
+        self.refused = {}
 
     def _go_back(self, event: dict[str, Any]) -> None:
         """A prompt that hangs on an earlier line than the last leaves a branch; one that hangs on none begins anew."""
