@@ -46,7 +46,8 @@ class Rollout:
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = Lines(path)
-        values = list(unrepeated((v for _, v in lines), _name))
+        found = list(unrepeated((v for _, v in lines), _name))
+        values = [v for n, v in enumerate(found) if n == 0 or v != found[n - 1] or "timestamp" not in v]
         self.first: dict[str, Any] = values[0] if values else {}
         self.rows: list[Row] = [_row(v) for v in values]
         self.problems: list[str] = lines.problems
@@ -116,10 +117,11 @@ def _generated(row: Row) -> bool:
 
 
 def _name(line: dict[str, Any]) -> str | None:
-    """What a line is, and when it was written: one that says the same again was written twice."""
+    """What a line is, and when it was written, where it has an id: one that says the same again was written twice. A fork writes
+    its parent's lines with one time, and what a person says has no id."""
     about = obj(line.get("payload"))
-    when, kind = text(line.get("timestamp")), about.get("type")
-    return None if when is None else f"{when} {line.get('type')} {kind} {about.get('call_id')} {about.get('id')}"
+    when, id = text(line.get("timestamp")), text(about.get("call_id")) or text(about.get("id"))
+    return f"{when} {line.get('type')} {about.get('type')} {id}" if when and id else None
 
 
 def counts_of(kind: str, payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
