@@ -586,6 +586,8 @@ def test_claude_codes_spans_beside_its_events() -> None:
         ),
     )  # fmt: skip
     (call,), (action,) = of(LLMCall, records), of(Action, records)
+    odd: list[Any] = [None, None, ["t"], "t", "t"]  # ids that tell nothing, and one that came twice
+    assert len(of(Action, made(*[log(n, "claude_code.tool_result", tool_use_id=id) for n, id in enumerate(odd)]))) == 5
     assert (call.purpose, call.response, call.prompt_tokens, call.cost) == ("title", answer, 3, 0.25)
     assert (action.name, action.result, action.ok, action.tool_call_id) == ("Bash", "made", True, "t1")
 

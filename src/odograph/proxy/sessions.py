@@ -16,6 +16,7 @@ from .. import importers
 from ..capture.run import Run
 from ..codec import record_to_dict
 from ..errors import OdographError
+from ..shape import text
 from ..trajectory import Trajectory
 from ..types import Action, AnyRecord, Context, End, Label, LLMCall, Note, Start
 from .trails import arguments_of
@@ -68,12 +69,12 @@ def _merge(format: str, records: list[AnyRecord], t: Trajectory, run: Run, merge
     done = {(a.llm_call, a.tool_call_id) for a in t.actions}
     wires = [_Tool(a.tool_call_id, a.name, a.arguments, (a,)) for a in t.actions]
     asked = [
-        _Tool(tool.id, tool.name, arguments_of(tool.arguments), (step, call, tool.id))
+        _Tool(text(tool.id), tool.name, arguments_of(tool.arguments), (step, call, tool.id))
         for step in t.steps
         for call in step.llm_calls
         for c in call.choices
         for tool in c.tool_calls
-        if (call.id, tool.id) not in done
+        if not isinstance(tool.id, str) or (call.id, tool.id) not in done
     ]
     calls = 0
     about: dict[str, Any] = {"format": format}

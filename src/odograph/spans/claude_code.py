@@ -89,12 +89,20 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
 
 def _tools_once(spans: list[TraceSpan]) -> list[TraceSpan]:
     """The spans, in which a tool that has a span and an event is one."""
-    events = {s.get("tool_use_id"): s for s in spans if s.log and name_of(s) == "tool_result"}
+    events = {id: s for s in spans if s.log and name_of(s) == "tool_result" and (id := _tool_id(s)) is not None}
+    told: set[str] = set()
     out: list[TraceSpan] = []
     for span in spans:
-        told = None if span.log or name_of(span) != "tool" else events.pop(span.get("tool_use_id", "tool.use_id"), None)
-        out.append(span if told is None else msgspec.structs.replace(span, attributes={**told.attributes, **span.attributes}))
-    return [s for s in out if not (s.log and name_of(s) == "tool_result") or events.get(s.get("tool_use_id")) is s]
+        id = _tool_id(span) if not span.log and name_of(span) == "tool" else None
+        if id in events and id not in told:
+            told.add(str(id))
+            span = msgspec.structs.replace(span, attributes={**events[str(id)].attributes, **span.attributes})
+        out.append(span)
+    return [s for s in out if not (s.log and name_of(s) == "tool_result" and _tool_id(s) in told)]
+
+
+def _tool_id(span: TraceSpan) -> str | None:
+    return text(span.get("tool_use_id", "tool.use_id"))
 
 
 def _named(spans: list[TraceSpan]) -> list[TraceSpan]:
@@ -199,6 +207,6 @@ def _tool(span: TraceSpan) -> dict[str, Any]:
         "result": output.get("output", output.get("content", span.json("tool_output", "tool_response"))),
         "ok": ok,
         "error": span.get("error") if ok is False else None,
-        "tool_call_id": text(span.get("tool_use_id", "tool.use_id")),
+        "tool_call_id": _tool_id(span),
         "duration": round(took * 1e6) if took is not None and 0 <= took < 1e9 else None,
     }
