@@ -15,7 +15,9 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
 from threading import main_thread
-from typing import Any
+from typing import Any, TypeVar, cast
+
+R = TypeVar("R")
 
 #: How long a type is not asked after its code gave no answer, as a multiple of the time that was waited.
 _PAUSE = 30
@@ -142,7 +144,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, BaseException | None]:
-    """What code of a type answers, and what it raised. Raises Silent where there is no answer in time."""
+    """What code of a type answers, and what it raised. Raises Silent where there is no answer in time. `seconds`: -1 for ever."""
     if _silent:
         known = _silent.get(id(kind))
         if known is not None:
@@ -171,3 +173,15 @@ def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, B
     thread.answer = thread.error = None
     _idle.append(thread)
     return found
+
+
+def with_room(question: Callable[[], R]) -> R:
+    """What a question of our own answers. An agent that stands deep in calls leaves too little room for deep values: then the
+    question is asked again in a thread, which has a stack of calls of its own."""
+    try:
+        return question()
+    except RecursionError:
+        answer, raised = ask(question, _Thread, -1)
+    if raised is not None:
+        raise raised
+    return cast(R, answer)
