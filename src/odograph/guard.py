@@ -21,6 +21,8 @@ R = TypeVar("R")
 
 #: How long a type is not asked after its code gave no answer, as a multiple of the time that was waited.
 _PAUSE = 30
+#: Seconds that a question of our own may take, which has bounds of its own.
+_PATIENCE = 60.0
 #: Threads that are left behind at most, before no type is asked that ever gave no answer.
 _MOST_LEFT = 16
 _STOPS = 5
@@ -144,7 +146,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, BaseException | None]:
-    """What code of a type answers, and what it raised. Raises Silent where there is no answer in time. `seconds`: -1 for ever."""
+    """What code of a type answers, and what it raised. Raises Silent where there is no answer in time."""
     if _silent:
         known = _silent.get(id(kind))
         if known is not None:
@@ -177,11 +179,15 @@ def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, B
 
 def with_room(question: Callable[[], R]) -> R:
     """What a question of our own answers. An agent that stands deep in calls leaves too little room for deep values: then the
-    question is asked again in a thread, which has a stack of calls of its own."""
+    question is asked again in a thread, which has a stack of calls of its own. Raises RecursionError where that is too little, or
+    where there is no answer: the question may be a function of the program's, which waits for what the caller holds."""
     try:
         return question()
     except RecursionError:
-        answer, raised = ask(question, _Thread, -1)
+        try:
+            answer, raised = ask(question, _Thread, _PATIENCE)
+        except Silent:
+            raise RecursionError("no answer from a thread with room") from None
     if raised is not None:
         raise raised
     return cast(R, answer)

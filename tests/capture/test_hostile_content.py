@@ -472,3 +472,39 @@ def test_deep_values_of_an_agent_that_stands_deep_in_calls(tmp_path: Any) -> Non
         assert len(found) == 4 and found == [found[0]] * 4
         said = str(found[0])
         assert said.count("a secret" if number < 2 else "'[redacted:pattern]'") == 4 and "omitted" not in said
+
+
+def test_a_function_of_redact_that_records_where_the_agent_stands_deep_in_calls(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again in a thread, which waits for the lock that the caller holds: that costs the text, and never hangs the agent."""
+    monkeypatch.setattr(guard, "_PATIENCE", 0.2)
+    monkeypatch.setattr(guard, "_silent", {})
+    seen: list[str] = []
+
+    def kept(text: str) -> str:
+        if seen and text == "a word":
+            beside.note("seen")
+        return text
+
+    from odograph.redact import Redactor
+
+    store = odograph.open(tmp_path / "s")
+    beside = store.record(task="beside")
+    store.backend.journal.redactor = Redactor(kept)
+    value: Any = "a word"
+    for _ in range(190):
+        value = [value]
+    seen.append("from now on")
+
+    def down(calls: int) -> None:
+        if calls:
+            down(calls - 1)
+        else:
+            with store.backend.journal.lock:
+                beside.note(value)
+
+    down(700)
+    beside.finish()
+    found = store.trajectory(beside.id)
+    assert found.status == "completed" and "[redacted:too_deep]" in [n.data for n in found.notes]
