@@ -22,6 +22,7 @@ _FEW = 1000
 #: So much each level counts among the few: there are no more than are kept.
 _LEVEL = _FEW // DEPTH
 _LONG = 200
+_N = ord("n")
 
 
 def is_small(value: Any) -> bool:
@@ -30,7 +31,7 @@ def is_small(value: Any) -> bool:
     Each value counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are looked at.
     Yes for all that is no such growth.
     """
-    if type(value) is list and len(value) > _LONG and type(value[0]) in _NUMBERS and type(value[-1]) in _NUMBERS:  # token ids
+    if type(value) is list and len(value) > _LONG and type(value[0]) in _NUMBERS and not get_referents(*value):  # token ids
         return True
     left, level = _FEW, [value]
     while level:  # the values one level deeper, by the garbage collector's own eyes: no code of Python's looks at each
@@ -57,7 +58,7 @@ def _is_flat(value: Any) -> bool:
 
 def has_null(data: bytes) -> bool:
     """Whether a null stands in JSON, or the word in a text: what `b"null" in data` says, in a fraction of the time."""
-    return b"n" in data and data.rfind(b"null") >= 0
+    return _N in data and data.rfind(b"null") >= 0  # a byte that is no number is looked for in ten times the time
 
 
 def _some(values: Any) -> Any:

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from math import isfinite
 from typing import Any, cast
@@ -21,7 +22,7 @@ import orjson
 
 from .bounds import has_null, is_finite, is_small
 from .errors import InvalidInput, NewerStore
-from .guard import of_a_signal
+from .guard import of_a_signal, with_room
 from .plain import OPTIONS, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit, Tokens
 
@@ -49,7 +50,8 @@ def encode(value: Any) -> bytes:
 
 def _encode_strange(value: Any) -> bytes:
     try:
-        return msgspec.json.encode(plain_of(value))
+        found = plain_of(value)
+        return with_room(lambda: msgspec.json.encode(found))
     except Exception as error:  # no room on the stack, or in memory
         if of_a_signal(error):
             raise
@@ -138,6 +140,9 @@ def loads(data: bytes | str) -> Any:
     """JSON, leniently: NaN, lone surrogates and numbers of any size too. Raises InvalidInput where it is no JSON."""
     try:
         return msgspec.json.decode(data)
+    except RecursionError:  # the agent itself is deep in calls, or the JSON is deeper than any content
+        with suppress(*DAMAGE):
+            return with_room(lambda: msgspec.json.decode(data))
     except DAMAGE:
         pass
     try:

@@ -15,10 +15,14 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
 from threading import main_thread
-from typing import Any
+from typing import Any, TypeVar, cast
+
+R = TypeVar("R")
 
 #: How long a type is not asked after its code gave no answer, as a multiple of the time that was waited.
 _PAUSE = 30
+#: Seconds that a question of our own may take, which has bounds of its own.
+_PATIENCE = 60.0
 #: Threads that are left behind at most, before no type is asked that ever gave no answer.
 _MOST_LEFT = 16
 _STOPS = 5
@@ -171,3 +175,19 @@ def ask(question: Callable[[], Any], kind: type, seconds: float) -> tuple[Any, B
     thread.answer = thread.error = None
     _idle.append(thread)
     return found
+
+
+def with_room(question: Callable[[], R]) -> R:
+    """What a question of our own answers. An agent that stands deep in calls leaves too little room for deep values: then the
+    question is asked again in a thread, which has a stack of calls of its own. Raises RecursionError where that is too little, or
+    where there is no answer: the question may be a function of the program's, which waits for what the caller holds."""
+    try:
+        return question()
+    except RecursionError:
+        try:
+            answer, raised = ask(question, _Thread, _PATIENCE)
+        except Silent:
+            raise RecursionError("no answer from a thread with room") from None
+    if raised is not None:
+        raise raised
+    return cast(R, answer)

@@ -28,9 +28,8 @@ _JOINED = 32
 _PIECE = 96  # bytes of ids that are looked for in the list before
 _FEW = 32  # bytes of ids that are written again sooner than they are referred to
 _MOST_PIECES = 8
-
-
-_DIGITS = b"0123456789"
+#: What JSON of a list that is not of whole numbers >= 0 alone holds one of: signs, fractions, words, texts, lists.
+_OTHERS = b'-.en"[{'
 
 
 class _Sent:
@@ -339,10 +338,10 @@ class Packer:
         """Adds ids to the stream, and returns their number. Adds nothing and returns None if one is no whole number >= 0."""
         if len(text) == 1:
             return 0
-        commas = text.translate(None, _DIGITS)
-        if commas.strip(b","):
-            return None
-        count = len(commas) - 1
+        for mark in _OTHERS:
+            if mark in text:
+                return None
+        count = text.count(b",") - 1
         lines.append(
             b'{"kind":"ids","trajectory":%b,"stream":%d,"start":%d,"ids":[%b]}\n'
             % (self._trajectory, number, stream.ids_length, text[1:-1])

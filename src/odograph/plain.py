@@ -47,18 +47,15 @@ def tagged(kind: str, value: Any, **more: Any) -> dict[str, Any]:
 
 def plain_of(value: Any) -> Any:
     """The value made of plain JSON types, and of `msgspec.Raw` where a part is JSON already. Raises no Exception."""
-    for depth in (DEPTH, 30, 6):
-        walk = _Walk(depth)
-        try:
-            return walk.of(value, 0)
-        except RecursionError:  # the agent itself is deep in calls: there is room for less
-            continue
-    return _omitted(type(value), "no room is left on the stack of calls")
+    try:
+        return guard.with_room(lambda: _Walk().of(value, 0))
+    except RecursionError:
+        return _omitted(type(value), "no room is left on the stack of calls")
 
 
 def one_level(value: Any) -> Any:
     """An object as the dict or list that it stands for, whose own values are not looked at; other values as `plain_of`."""
-    walk = _Walk(DEPTH)
+    walk = _Walk()
     try:
         kind = type(value)
         found = walk.parts(value, kind)
@@ -100,12 +97,12 @@ def type_name(kind: type) -> str:
 
 def answer_of(question: Callable[[], Any], kind: type) -> Any:
     """What code of a type answers. Raises Refused where it raises, or gives no answer within `SECONDS`."""
-    return _Walk(DEPTH).ask(question, kind, type_name(kind).split(".")[0] in _TRUSTED)
+    return _Walk().ask(question, kind, type_name(kind).split(".")[0] in _TRUSTED)
 
 
 def message_of(error: BaseException) -> str:
     """The text of an exception; an exception's own `__str__` may do anything."""
-    walk = _Walk(DEPTH)
+    walk = _Walk()
     try:
         text = walk.ask(lambda: str(error), type(error), trusted=on_type(type(error), "__str__") in _TEXTS)
         return str.__str__(text)[:REPR]
@@ -120,12 +117,11 @@ def _omitted(kind: type, why: str) -> dict[str, Any]:
 class _Walk:
     """One value being looked at: what was met, and what is left of each bound."""
 
-    __slots__ = ("depth", "known", "nodes", "room", "until")
+    __slots__ = ("known", "nodes", "room", "until")
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self) -> None:
         #: By id: the object, what was found of it (_NOTHING: the walk is inside of it), and what that cost.
         self.known: dict[int, tuple[Any, Any, int, int]] = {}
-        self.depth = depth
         self.nodes = NODES
         self.room = BYTES
         self.until: float | None = None
@@ -151,8 +147,8 @@ class _Walk:
         known = self.known.get(id(value))
         if known is not None:
             return self.again(kind, *known)
-        if depth >= self.depth:
-            return _omitted(kind, f"nested deeper than {self.depth} levels")
+        if depth >= DEPTH:
+            return _omitted(kind, f"nested deeper than {DEPTH} levels")
         self.nodes -= 1
         if self.nodes < 0 or self.room < 0:
             return _omitted(kind, self.full())

@@ -17,6 +17,7 @@ import msgspec
 from . import dialects
 from .codec import encode, encode_message, is_tagged, loads, loads_or_raw, record_from_dict, record_to_dict, unfold_events
 from .errors import InvalidInput
+from .guard import with_room
 from .prefix import Prefix, same_objects
 from .types import TAG, AnyRecord
 
@@ -106,11 +107,18 @@ class Redactor:
 
     def value(self, value: Any, found: Counter[str]) -> Any:
         """A value of plain JSON types with all its texts redacted; the same object where nothing was found."""
+
+        def looked_at() -> tuple[Any, Counter[str]]:
+            inside: Counter[str] = Counter()
+            return self._value(value, inside), inside
+
         try:
-            return self._value(value, found)
+            clean, inside = with_room(looked_at)
         except RecursionError:
             found["too_deep"] += 1
             return "[redacted:too_deep]"
+        found.update(inside)
+        return clean
 
     def _value(self, value: Any, found: Counter[str]) -> Any:
         kind = type(value)
@@ -363,9 +371,13 @@ def _texts(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...],
 
 def _without(value: Any, names: re.Pattern[str]) -> Any:
     """The value without fields of these names."""
+    return with_room(lambda: _left(value, names))
+
+
+def _left(value: Any, names: re.Pattern[str]) -> Any:
     if isinstance(value, dict):
-        return {k: _without(v, names) for k, v in value.items() if not (isinstance(v, (list, dict)) and names.search(k))}
-    return [_without(v, names) for v in value] if isinstance(value, list) else value
+        return {k: _left(v, names) for k, v in value.items() if not (isinstance(v, (list, dict)) and names.search(k))}
+    return [_left(v, names) for v in value] if isinstance(value, list) else value
 
 
 def withheld(error: BaseException) -> Exception:

@@ -408,9 +408,14 @@ itself = ([],)
 itself[0].append(itself)
 store = odograph.open(sys.argv[1])
 beside = [{"row": k} for k in range(2000)]
-for value in (chain(150), chain(900), chain(5000), chain(200_000), {"rows": beside, "path": chain(200_000)}, itself):
+numbers = [[chain(200_000) if at == k else 0.5 for k in range(300)] for at in (0, 1, 150, 299)]
+among = [{"rows": beside, "path": chain(200_000)}, *numbers, itself]
+for value in (chain(150), chain(900), chain(5000), chain(200_000), *among):
     with store.record(task="t") as run:
         run.note({"path": value, "keep": "me"})
+        run.note(value)
+        ids = value if type(value) is list else [value]
+        run.llm_call("m", messages=value, response=value, prompt_token_ids=ids, token_ids=ids, logprobs=ids)
 """
 
 
@@ -421,5 +426,85 @@ def test_tuples_in_tuples_of_any_depth(tmp_path: Any) -> None:
     assert done.returncode == 0
     found = list(odograph.open(tmp_path / "s").trajectories())
     assert [(t.notes[0].data["keep"], bool(odograph.validate(t).counts.get("lossy_value"))) for t in found] == [
-        ("me", deep) for deep in (False, True, True, True, True, True)
+        ("me", deep) for deep in (False, *(True for _ in range(9)))
     ]
+    assert [(len(t.notes), len(t.llm_calls)) for t in found] == [(2, 1)] * 10
+
+
+_FAR_DOWN = """
+import dataclasses, sys, odograph
+
+@dataclasses.dataclass
+class Node:
+    below: object
+
+def down(calls, then):
+    return then() if calls == 0 else down(calls - 1, then)
+
+def nested(levels, made="a secret"):
+    for _ in range(levels):
+        made = [made]
+    return made
+
+thing = "a secret"
+for _ in range(95):
+    thing = Node(thing)
+for number, redact in enumerate((None, True, ["a secret"])):
+    store = odograph.open(f"{sys.argv[1]}/{number}", redact=redact)
+    for calls in (0, 500, 850, 960):
+        with store.record(task="t") as run:
+            message = {"role": "user", "content": nested(190)}
+            down(calls, lambda: run.note(nested(195)))
+            down(calls, lambda: run.note(thing))
+            down(calls, lambda: run.llm_call("m", messages=[message], response={"a": nested(190)}))
+    assert store.health()["faults"] == 0, store.health()
+"""
+
+
+def test_deep_values_of_an_agent_that_stands_deep_in_calls(tmp_path: Any) -> None:
+    """A search that calls itself: what it records is what it records at the top, and what is redacted is redacted."""
+    subprocess.run([sys.executable, "-c", _FAR_DOWN, str(tmp_path)], check=True)
+    for number in range(3):
+        found = [
+            ([n.data for n in t.notes], t.llm_calls[0].messages, t.llm_calls[0].response)
+            for t in odograph.open(tmp_path / str(number)).trajectories()
+        ]
+        assert len(found) == 4 and found == [found[0]] * 4
+        said = str(found[0])
+        assert said.count("a secret" if number < 2 else "'[redacted:pattern]'") == 4 and "omitted" not in said
+
+
+def test_a_function_of_redact_that_records_where_the_agent_stands_deep_in_calls(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again in a thread, which waits for the lock that the caller holds: that costs the text, and never hangs the agent."""
+    monkeypatch.setattr(guard, "_PATIENCE", 0.2)
+    monkeypatch.setattr(guard, "_silent", {})
+    seen: list[str] = []
+
+    def kept(text: str) -> str:
+        if seen and text == "a word":
+            beside.note("seen")
+        return text
+
+    from odograph.redact import Redactor
+
+    store = odograph.open(tmp_path / "s")
+    beside = store.record(task="beside")
+    store.backend.journal.redactor = Redactor(kept)
+    value: Any = "a word"
+    for _ in range(190):
+        value = [value]
+    seen.append("from now on")
+
+    def down(calls: int) -> None:
+        if calls:
+            down(calls - 1)
+        else:
+            with store.backend.journal.lock:
+                beside.note(value)
+
+    down(700)
+    beside.finish()
+    found = store.trajectory(beside.id)
+    assert found.status == "completed" and "[redacted:too_deep]" in [n.data for n in found.notes]

@@ -284,6 +284,70 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
     assert next(odograph.open(tmp_path / "moved").trajectories()).task == "before"
 
 
+def test_a_journal_that_another_program_cut_is_noticed(tmp_path: Path) -> None:
+    """A rotation of logs that copies and cuts: what comes then stands in a new file, and is warned of once."""
+    with odograph.open(tmp_path / "s") as store:
+        store.record(task="before").finish()
+        (file,) = (tmp_path / "s" / "journal").glob("*.jsonl")
+        store.backend.journal.check()  # as each sync does
+        os.truncate(file, 0)
+        with pytest.warns(RuntimeWarning, match="was deleted or cut"):
+            store.backend.journal.check()
+        assert store.health()["files_lost"] == 1
+        run = store.record(task="after")
+        run.note("acknowledged")
+    (found,) = odograph.open(tmp_path / "s").trajectories()
+    assert (found.task, found.notes[0].data) == ("after", "acknowledged")
+
+
+def test_a_store_of_a_relative_name_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent goes to other working folders: what is recorded and read is in the folder that the name meant at first."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with odograph.open("s") as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        store.record(task="first").finish()
+        monkeypatch.chdir("/")
+        store.record(task="second").finish()
+        assert sorted(t.task for t in store.trajectories()) == ["first", "second"]
+    assert sorted(t.task for t in odograph.open(tmp_path / "s").trajectories()) == ["first", "second"]
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("left", [0.0, 0.02, 0.5, 0.97])
+def test_what_is_recorded_between_a_cut_and_its_notice(tmp_path: Path, left: float) -> None:
+    """A record that is written behind what a cut left of a file, perhaps half a line, stands in the next file, too: also where the
+    file is longer then than it was."""
+    store = odograph.open(tmp_path / "s")
+    for _ in range(3):
+        store.record(task="before").finish()
+    (file,) = (tmp_path / "s" / "journal").glob("*.jsonl")
+    journal = store.backend.journal
+    with journal.lock, warnings.catch_warnings():  # no sync comes in between
+        warnings.simplefilter("ignore", RuntimeWarning)
+        journal.check()
+        os.truncate(file, int(os.path.getsize(file) * left))
+        run = store.record(task="after")
+        run.note({"kind": "note", "said": "acknowledged"})
+        journal.check()
+    assert store.health()["files_lost"] == 1
+    run.finish()
+    found = next(t for t in odograph.open(tmp_path / "s").trajectories() if t.id == run.id)
+    assert (found.task, found.status, len(found.notes)) == ("after", "completed", 1)
+    assert found.notes[0].data == {"kind": "note", "said": "acknowledged"}
+
+
+def test_a_folder_or_a_pipe_of_a_journals_name_is_no_journal(tmp_path: Path) -> None:
+    """Neither costs a question or a seal: a pipe would be waited for without an end."""
+    with odograph.open(tmp_path / "s") as store:
+        store.record(task="kept").finish()
+    (tmp_path / "s" / "journal" / "0folder.jsonl").mkdir()
+    os.mkfifo(tmp_path / "s" / "journal" / "0pipe.jsonl")
+    assert [t.task for t in odograph.open(tmp_path / "s").trajectories()] == ["kept"]
+    odograph.open(tmp_path / "s").seal()
+    assert [t.task for t in odograph.open(tmp_path / "s").trajectories()] == ["kept"]
+
+
 def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
     """The next `memory:` store removes it; a store that is in use, by a process or by one that it forked, stays."""
     code = """

@@ -254,7 +254,8 @@ class Journal:
         recent = b""
         try:
             there, ours = os.stat(self._path), os.fstat(self._fd)
-            lost = ours.st_size < self._seen or (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
+            size = self._seen if self._size == _FULL else self._size
+            lost = ours.st_size < size or (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
         except (FileNotFoundError, NotADirectoryError):
             lost = True
         except OSError:
@@ -271,8 +272,10 @@ class Journal:
         self.files_lost += 1
         self.generation += 1  # messages that later calls refer to went with the file
         with contextlib.suppress(OSError):  # the file is there as long as it is open
-            recent = os.pread(self._fd, max(0, os.fstat(self._fd).st_size - self._seen), self._seen)
-            recent = recent[: recent.rfind(b"\n") + 1]
+            end = os.fstat(self._fd).st_size
+            since = min(self._size - self._seen, end)  # behind what was left of a file that was cut
+            recent = os.pread(self._fd, since, end - since)
+            recent = recent[max(recent.find(b'{"kind":'), 0) : recent.rfind(b"\n") + 1]
         self._shut()
         if recent:
             self.written -= 1

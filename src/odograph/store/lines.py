@@ -71,9 +71,10 @@ def is_folder(path: Path) -> bool:
 
 
 def journals(folder: Path) -> list[Path]:
-    """The journal files in a folder. Raises StoreError if the folder can't be read."""
+    """The journal files in a folder: a folder or a pipe of such a name is none. Raises StoreError if the folder can't be read."""
     try:
-        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".jsonl"))
+        with os.scandir(folder) as found:
+            return sorted(folder / one.name for one in found if one.name.endswith(".jsonl") and one.is_file())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -34,7 +34,7 @@ from .indexing import Batch, as_rewards, sealed_rewards, standing, uses_of
 from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import FACTS, README, RECORDS, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
-from .lines import File, complete_lines, decode, open_file, read_ranges, unfinished
+from .lines import File, complete_lines, decode, journals, open_file, read_ranges, unfinished
 from .putting import Put
 from .rows import Key, alone, create, packed, packed_rewards, unpacked, unpacked_rewards
 from .shipped import drop, is_shipped
@@ -116,7 +116,7 @@ def _sum(a: Sealing, b: Sealing) -> Sealing:
 
 
 def _journals(journal: Path) -> Iterator[tuple[Path, int]]:
-    for path in sorted(journal.glob("*.jsonl")):
+    for path in journals(journal):
         with suppress(FileNotFoundError):
             size = path.stat().st_size
             if size:
