@@ -437,6 +437,13 @@ def agent_lightning(found: list[Any]) -> Iterator[Said]:
                     yield from chat(choice["message"])
 
 
+def hub(found: list[Any]) -> Iterator[Said]:
+    for message in (line["message"] for line in found if line["type"] == "message"):
+        when = message.get("timestamp")
+        yield from [Said(THOUGHT, message["reasoningContent"], micros(when))] if message.get("reasoningContent") else []
+        yield from chat({**message, "tool_calls": message.get("toolCalls")}, when)
+
+
 def smolagents(found: list[Any]) -> Iterator[Said]:
     for row in found:
         ran = row if isinstance(row, list) else row.get("steps")
@@ -961,6 +968,7 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "intercode": intercode,
     "letta-evals": letta,
     "agent-lightning": agent_lightning,
+    "hf-traces": hub,
     "smolagents": smolagents,
     "qwen-code": qwen_code,
     "droid": droid,

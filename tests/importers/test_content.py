@@ -335,6 +335,7 @@ SMALL: list[tuple[str, str, str]] = [
     ("agentbench", "runs.jsonl", lines([AGENTBENCH])),
     ("intercode", "a.json", json.dumps(INTERCODE)),
     ("smolagents", "a.jsonl", lines([SMOL])),
+    ("hf-traces", "hub.jsonl", lines(growing.HUB)),
     (
         "smolagents",
         "run.json",

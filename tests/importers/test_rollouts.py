@@ -82,6 +82,35 @@ def test_rows_of_verifiers_without_an_id_are_grouped_by_their_prompt(tmp_path: P
     assert groups[0] == groups[2] != groups[1]
 
 
+def test_rows_of_verifiers_in_any_dress(tmp_path: Path) -> None:
+    """A first row without a reward, an indented list and a single indented row are results of verifiers, too."""
+    first, second = row(reward=None, style=0.5), row(example_id=5)
+    dressed = (json.dumps(first) + "\n" + json.dumps(second), json.dumps([first, second], indent=1), json.dumps(second, indent=2))
+    for n, text in enumerate(dressed):
+        with odograph.open("memory:") as store:
+            report = store.import_sessions(write(tmp_path / f"{n}.json", text))
+            assert (report.failed, report.warnings, {t["format"] for t in report.trajectories}) == ([], [], {"verifiers"})
+            assert sorted((s.group, s.reward) for s in store.summaries()) == [("t-4", None), ("t-5", 1.0)][n == 2 :]
+
+
+def test_rewards_in_a_list_beside_a_talk_are_warned_of(tmp_path: Path) -> None:
+    """Whose each of them is, nothing says: they are kept, and no reward is invented."""
+    path = lines(tmp_path / "a.jsonl", {"messages": [said("user", "Dig"), said("assistant", "Dug")], "rewards": [0.5]})
+    session = one("openai-chat", path)
+    assert (of(Reward, session), list(session.warnings)) == ([], ["rewards in a list, which says nothing of whose each is: kept in the start's metadata"])  # fmt: skip
+    assert of(Start, session)[0].metadata["source"]["rewards"] == [0.5]
+
+
+def test_a_format_that_is_named_for_a_folder(tmp_path: Path) -> None:
+    """What is of another format there is no failure; a file that was named is one."""
+    lines(tmp_path / "rows" / "results.jsonl", row())
+    other = write(tmp_path / "rows" / "notes.json", {"a": 1})
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path / "rows", format="verifiers")
+        assert (report.imported, report.failed, report.unrecognised) == (1, [], [str(other)])
+        assert len(store.import_sessions(other, format="verifiers").failed) == 1
+
+
 def test_steps_of_a_verifiers_trajectory(tmp_path: Path) -> None:
     """Where a line has its steps, each is a call with its prompt, its token ids and its usage."""
     tokens = {"prompt_ids": [1, 2], "completion_ids": [3, 4], "completion_mask": [1, 1], "completion_logprobs": [-0.1, -0.2]}

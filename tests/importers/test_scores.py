@@ -103,3 +103,26 @@ def test_a_verdict_of_the_environment_counts_before_an_opinion(store: odograph.S
     store.import_sessions(tmp_path)
     (t,) = store.trajectories()
     assert (t.reward, t.rewards["success"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("source", ["langfuse", "mlflow"])
+def test_a_word_is_no_score_that_counts(store: odograph.Store, tmp_path: Path, source: str) -> None:
+    """A verdict in words is kept, and does not keep the only number from being the reward."""
+    name, value = SOURCES[source]({"correct": 1.0})
+    if source == "langfuse":
+        value["trace"]["scores"].append({"id": "w", "name": "tone", "value": None, "stringValue": "kind", "source": "ANNOTATION"})
+        value["observations"][0]["calculatedTotalCost"] = 0.25  # what older versions call it
+    else:
+        value["info"]["assessments"].append({"assessment_name": "tone", "source": {"source_type": "HUMAN"}, "feedback": {"value": "kind"}})  # fmt: skip
+    (tmp_path / name).write_text(json.dumps(value) + "\n")
+    report = store.import_sessions(tmp_path)
+    (t,) = store.trajectories()
+    assert (t.reward, report.warnings) == (1.0, [])
+    assert "kind" in json.dumps(t.to_dict())
+    assert t.llm_calls[0].cost == (0.25 if source == "langfuse" else None)
+
+
+def test_a_cut_file_of_spans_says_where(store: odograph.Store, tmp_path: Path) -> None:
+    (tmp_path / "trace.json").write_text(json.dumps(langfuse({"a": 1.0})[1])[:-9])
+    (failed,) = store.import_sessions(tmp_path / "trace.json").failed
+    assert "damaged JSON at character" in failed["error"]

@@ -111,13 +111,14 @@ class _Import(NamedTuple):
         try:
             self._add_sessions(path, file, self.importer or one)
         except InvalidInput as error:  # nothing of it could be read as it is
-            if file.is_dir() or (self.importer or one) is not recognise(file, asked, as_lines):
-                if named or found is not None:
-                    raise
-                self._failed(path, str(error), told=False)  # the format was named, and the folder holds other files, too
-                return
-            with in_lines(file) as copy:
-                self._add_sessions(path, copy, self.importer or one)
+            dressed = None if file.is_dir() else recognise(file, asked, as_lines)
+            if dressed is not None and self.importer in (None, dressed):
+                with in_lines(file) as copy:
+                    self._add_sessions(path, copy, dressed)
+            elif named or found is not None:
+                raise
+            else:  # the format was named, and the folder holds other files, too
+                self._failed(path, str(error), told=False)
 
     def _add_dressed(self, path: Path, file: Path) -> bool:
         """Adds what a file holds that no importer knows as it is: a zip, a table, or objects that are not one a line. False where

@@ -8,6 +8,7 @@ from typing import Any
 from ..shape import arguments, dicts, items, obj, parsed, score, text, without
 from ..types import Reward
 from . import blocks
+from .session import Session
 from .transcript import Transcript
 
 _ROLES = {
@@ -48,15 +49,17 @@ def spoken(text: str) -> list[dict[str, Any]] | None:
     return [{"role": "user" if who == "Human" else "assistant", "content": said} for who, said in told]
 
 
-def scores(row: dict[str, Any]) -> list[tuple[Reward, tuple[Any, ...]]]:
-    """The scores of a talk that stand beside it in its row: `reward` and `score`, and the named ones in `rewards` and `scores`.
-    For `Session.score`."""
+def rate(session: Session, row: dict[str, Any]) -> None:
+    """Takes in the scores of a talk that stand beside it in its row: `reward` and `score`, and the named ones in `rewards` and
+    `scores`."""
     found: dict[str, Any] = {}
     for name in ("reward", "score", "rewards", "scores"):
         given = row.get(name)
         found |= {str(k): v for k, v in given.items()} if isinstance(given, dict) else {name: given}
     numbers = {name: score(value) for name, value in found.items() if isinstance(value, bool | int | float)}
-    return [(Reward(name=name, value=value, source="function"), ("reward", name)) for name, value in numbers.items()]
+    session.score(*((Reward(name=n, value=value, source="function"), ("reward", n)) for n, value in numbers.items()))
+    if any(isinstance(value, list) and value for value in found.values()):
+        session.warn("rewards in a list, which says nothing of whose each is: kept in the start's metadata")
 
 
 def chat(turns: list[Any]) -> list[dict[str, Any]]:

@@ -234,8 +234,9 @@ class _Assembly:
         for found in self.meanings.values():
             for reward in found.rewards:
                 scores[_is_inside(found, reward)].append(Reward(**reward))
-        counts = {inside: counting(given) for inside, given in scores.items()}
-        if scores[False] and counts[False] is None:
+        # what has a weight already only monitors: feedback that another overrides, and words
+        counts = {inside: counting(r for r in given if r.weight) for inside, given in scores.items()}
+        if any(r.weight for r in scores[False]) and counts[False] is None:
             self.into.warn(NONE_COUNTS)
         for span in self.spans:
             found = self.meanings[span.trace, span.id]

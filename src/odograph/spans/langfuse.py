@@ -33,7 +33,8 @@ _SOURCES = {"ANNOTATION": "human", "API": "function", "EVAL": "judge"}
 
 
 def _reward(score: dict[str, Any]) -> dict[str, Any]:
-    """A score of an export; one that is a word has no number. One that names no observation is of the whole trace."""
+    """A score of an export; one that is a word has no number, and only monitors. One that names no observation is of the whole
+    trace."""
     value = number(score.get("value"))
     given = {"name": text(score.get("name")) or "score", "source": _SOURCES.get(str(score.get("source")), "function")}
     more = {k: score[k] for k in ("id", "stringValue", "dataType", "metadata") if score.get(k) not in (None, "", "{}")}
@@ -41,6 +42,7 @@ def _reward(score: dict[str, Any]) -> dict[str, Any]:
     return {
         **given,
         "value": value,
+        **({"weight": 0.0} if value is None and text(score.get("stringValue")) else {}),
         "rationale": text(score.get("comment")),
         "source_time": when,
         "extra": {"score": more},

@@ -48,7 +48,7 @@ def meaning(span: TraceSpan) -> Meaning | None:
 
 
 def _reward(one: dict[str, Any]) -> dict[str, Any] | None:
-    """Feedback on a trace, or on a span that it names; what was expected is none. What another overrides only monitors."""
+    """Feedback on a trace, or on a span that it names; what was expected is none. Words and overridden feedback only monitor."""
     feedback = obj(one.get("feedback"))
     if "value" not in feedback:
         return None
@@ -62,7 +62,7 @@ def _reward(one: dict[str, Any]) -> dict[str, Any] | None:
         "source": _SOURCES.get(str(obj(one.get("source")).get("source_type")), "function"),
         "author": text(obj(one.get("source")).get("source_id")),
         "source_time": parse_time(one.get("last_update_time") or one.get("create_time")),
-        **({"weight": 0.0} if one.get("valid") is False else {}),
+        **({"weight": 0.0} if one.get("valid") is False or (known is None and value is not None) else {}),
         "value": known,
         "rationale": text(one.get("rationale")),
         "extra": {"assessment": more},

@@ -64,7 +64,7 @@ def of_observation(row: dict[str, Any], about: dict[str, Any] | None = None, res
             "langfuse.user.id": one.get("userId"),
             "langfuse.trace.tags": one.get("tags") or None,
         }
-    cost = number(parsed(one.get("totalCost")))
+    cost = number(parsed(one.get("totalCost", one.get("calculatedTotalCost"))))
     attributes: dict[str, Any] = {
         "langfuse.observation.type": str(one.get("type") or "SPAN").lower(),
         "langfuse.observation.input": parsed(one.get("input")),

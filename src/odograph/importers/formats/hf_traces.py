@@ -51,7 +51,7 @@ def read(path: Path) -> Iterator[Session]:
     metadata = {"source": {k: v for k, v in source.items() if v is not None}}
     who, group = text(head.get("agent")) or text(head.get("harness")), text(head.get("group"))
     session.add(Start(task=task, agent=who, model=model, group=group, metadata=metadata, source_time=started), "start")
-    session.score(*turns.scores({"reward": head.get("reward")}))  # the first line says it: it stands before all that comes later
+    turns.rate(session, {"reward": head.get("reward")})  # the first line says it: it stands before all that comes later
     transcript = Transcript(session, model=model)
     for message in messages:
         fields: dict[str, Any] = {"when": parse_time(message.get("timestamp"))}

@@ -81,6 +81,6 @@ def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session
     transcript = Transcript(session, model=text(value.get("model")), tools=tools)
     turns.tell(transcript, messages)
     transcript.close()
-    session.score(*turns.scores(value))
+    turns.rate(session, value)
     session.add(End())
     return session

@@ -108,7 +108,7 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     transcript = Transcript(session, tools=tools)
     turns.tell(transcript, talk)
     transcript.close()
-    session.score(*turns.scores(row))
+    turns.rate(session, row)
     session.add(End(), "end")
     return session
 

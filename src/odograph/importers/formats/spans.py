@@ -71,7 +71,7 @@ def read(path: Path) -> Iterator[Session]:
     found += spans.spans_of([v for v in values if v not in runs] if runs else values)
     groups = spans.groups(found)
     if not found:
-        raise InvalidInput("no span in a shape that is known here")
+        raise InvalidInput("; ".join(["no span in a shape that is known here", *problems]))
     if not groups:
         raise NotBegun("spans without a model's call, a tool or anything read")
     for key, group in groups:

@@ -13,41 +13,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...codec import content_hash, loads
-from ...errors import InvalidInput
+from ...codec import content_hash
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import End, Reward, Start, Status, Tokens
 from .. import turns
-from ..session import Lines, Session, parse_time, sessions_of_rows
+from ..session import Lines, Session, parse_time, rows_of, sessions_of_rows
 from ..transcript import Transcript
+from .benchmarks import first_row
 
 NAME = "verifiers"
-SURE = 20  # rows that other formats resemble
+SURE = 22  # rows that other formats resemble; before ShareGPT, whose rows have no reward that is null
 _TIMES = ("generation_ms", "scoring_ms", "total_ms")
 _HELD = ("prompt", "completion", "reward", "id", "example_id", "info", "metrics", "error", "trajectory")
 _TOTALS = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A first line with `prompt`, `completion` and `reward`."""
-    line = head.lstrip().split(b"\n", 1)[0]
-    try:
-        first = obj(loads(line))
-    except InvalidInput:  # a line longer than the head
-        return (
-            len(head) >= 65536
-            and b"\n" not in head.strip()
-            and all(k in line for k in (b'"prompt":', b'"completion":', b'"reward":'))
-        )
+    """A first row with `prompt`, `completion` and `reward`."""
+    first = first_row(head)
+    if not first and len(head) >= 65536 and b"\n" not in head.strip():  # a line longer than the head
+        return all(k in head for k in (b'"prompt":', b'"completion":', b'"reward":'))
     return {"prompt", "completion", "reward"} <= first.keys() and not isinstance(first["reward"], list | dict | str)
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per line. Raises InvalidInput where there is none."""
     lines = Lines(path)
-    rows = (value for _, value in lines)
     yield from sessions_of_rows(
-        rows, lines, _is_row, lambda row, key, count: _session(path, row, key, count), "row with a completion"
+        rows_of(path, lines), lines, _is_row, lambda row, key, count: _session(path, row, key, count), "row with a completion"
     )
 
 
