@@ -370,3 +370,16 @@ def test_the_error_of_a_tool_is_what_the_model_was_sent_in_inspect(tmp_path: Pat
     session = inspected(tmp_path, [said("user", "Find it"), LOOKS, failed, done], [LOOKS, done])
     assert of(LLMCall, session)[1].request["messages"][-1] == {"role": "tool", "tool_call_id": "c", "content": "too dark"}
     assert [(a.ok, a.error["message"]) for a in of(Action, session)] == [(False, "too dark")]
+
+
+def test_what_is_known_by_its_tokens_alone_is_compared_by_them(tmp_path: Path) -> None:
+    """Two rollouts of token ids without texts are the same if prompts and answers are."""
+
+    def rollout(id: str, *prompt: int) -> dict[str, Any]:
+        triplet = {"prompt": {"token_ids": list(prompt)}, "response": {"token_ids": [7]}, "reward": 1.0, "metadata": {}}
+        return {"rollout_id": id, "group": "g", "triplets": [triplet]}
+
+    for n, (second, found) in enumerate((((1, 2), 1), ((1, 3), 0))):
+        with odograph.open("memory:") as store:
+            store.import_sessions(lines(tmp_path / f"{n}.jsonl", rollout("a", 1, 2), rollout("b", *second)))
+            assert odograph.validate(store, profile="sft").counts.get("contamination", 0) == found

@@ -157,6 +157,7 @@ def test_what_says_less_comes_back_as_far_as_it_goes(recorded: odograph.Store, t
             if name == "agent-lightning":
                 assert [ids_of(c) for c in theirs.llm_calls] == [ids_of(c) for c in ours.llm_calls]
                 assert [list(c.prompt_token_ids) for c in theirs.llm_calls] == [list(c.prompt_token_ids) for c in ours.llm_calls]
+                assert [(c.prompt_tokens, c.completion_tokens) for c in theirs.llm_calls] == [(3, 2), (7, 2)]
                 continue
             assert (theirs.task, theirs.agent, theirs.start.model) == ("Dig", "digger", "m")
             assert [shape(c.messages) for c in theirs.llm_calls] == [shape(c.messages) for c in ours.llm_calls]

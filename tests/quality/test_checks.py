@@ -277,6 +277,10 @@ CASES: dict[str, tuple[list[Any], list[Any]]] = {
         [at("steps.0.llm_calls.0.request", {"messages": []})],
         [at("steps.0.llm_calls.0.request", {"prompt": "q"})],
     ),
+    "prompt_unknown": (
+        [at("start.metadata", {"source": {"format": "batches"}}), at("steps.0.llm_calls.0.request", None)],
+        [at("start.metadata", {"source": {"format": "batches"}}), at("steps.0.llm_calls.0.request", {"prompt": "q"})],
+    ),
     "reward_sum": ([at("end.metrics.reward", 2)], [at("end.metrics.reward", 1)]),
 }
 

@@ -94,7 +94,8 @@ def _content(t: Trajectory) -> bytes | None:
             if isinstance(request, dict):
                 lists = [name for name in resent(record.dialect).lists if isinstance(request.get(name), list | Prefix)]
                 request = {**request, **{name: new((*who, name), request[name]) for name in lists}}
-            ids = None if call.has_prompt_ids_beside else call.prompt_ids
+            # ids beside a request say what its texts say; without a request they alone say what was asked
+            ids = None if call.has_prompt_ids_beside and record.request is not None else call.prompt_ids
             tokens = [tokens.token_ids for tokens in call.answered.tokens]
             said: list[Any] = [request, response, record.reasoning, record.started, record.duration, tokens]
             said += [new(who, ids)] if ids is not None else []

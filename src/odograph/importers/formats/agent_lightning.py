@@ -70,6 +70,8 @@ def _of_triplets(path: Path, row: dict[str, Any], key: str, count: int) -> Sessi
             step=step,
             origin="transcript",
             prompt_token_ids=items(prompt["token_ids"]),
+            prompt_tokens=len(items(prompt["token_ids"])),
+            completion_tokens=len(items(response["token_ids"])),
             tokens=[Tokens(token_ids=items(response["token_ids"]), logprobs=logprobs or None)],
             extra={**without(prompt, "token_ids"), **without(response, "token_ids", "logprobs"), "metadata": about},
         )

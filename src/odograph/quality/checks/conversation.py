@@ -275,6 +275,13 @@ def missing_field(look: Look) -> Found:
             yield f"{path}.ok", f"{record.name or 'an action'} does not say whether it worked; true or false was expected"
 
 
+@check("prompt_unknown", "warning", "an imported call of which the source does not say what the model was asked", ("sft",))
+def prompt_unknown(look: Look) -> Found:
+    for path, call in look.calls if look.imported else ():
+        if call.purpose == "act" and call.choices and call.dialect not in _NO_TEXT and not _prompted(call):
+            yield f"{path}.request", "the source does not say what the model was asked: no row of text is made of this call"
+
+
 def _prompted(call: Call) -> bool:
     """Whether it is known what a model was asked."""
     names = {"prompt", "previous_response_id", *dialects.resent(call.dialect).lists} - {"messages"}
