@@ -377,7 +377,7 @@ def test_what_is_known_by_its_tokens_alone_is_compared_by_them(tmp_path: Path) -
 
     def rollout(id: str, *prompt: int) -> dict[str, Any]:
         triplet = {"prompt": {"token_ids": list(prompt)}, "response": {"token_ids": [7]}, "reward": 1.0, "metadata": {}}
-        return {"rollout_id": id, "group": "g", "triplets": [triplet]}
+        return {"rollout_id": id, "group": f"of {id}", "triplets": [triplet]}
 
     for n, (second, found) in enumerate((((1, 2), 1), ((1, 3), 0))):
         with odograph.open("memory:") as store:
