@@ -5,6 +5,7 @@ if TYPE_CHECKING:
     from .api import Store, open, score
     from .calls import Call
     from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
+    from .capture.faults import Health
     from .capture.instrument import instrument, uninstrument
     from .capture.recorder import CallRef
     from .capture.run import Run
@@ -57,6 +58,7 @@ _PARTS = {
     "api": "Store open score",
     "calls": "Call",
     "capture.decorators": "action context edit log_context log_llm_call wrap_action",
+    "capture.faults": "Health",
     "capture.instrument": "instrument uninstrument",
     "capture.recorder": "CallRef",
     "capture.run": "Run",
@@ -141,6 +143,7 @@ __all__ = [
     "Group",
     "Groups",
     "GymAgent",
+    "Health",
     "ImportReport",
     "InvalidInput",
     "Judge",

@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,7 +28,7 @@ from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..log import logger
 from .journal import Journal, is_alive
 from .remote import BYTES, Line, Refusal, Unreached
-from .served import Served, Stored
+from .served import Served, Stored, Unshipped
 
 _CHUNK = 4 << 20
 _BEAT = 15.0  # seconds after which a server hears of a living writer
@@ -199,7 +198,7 @@ class Shipping:
                 total += max(0, path.stat().st_size - self._sent.get(path.name, (0, 0.0))[0])
         return total
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Unshipped:
         """What waits here, since when, and why."""
         return {"unshipped": self.waiting(), "unshipped_since": self.since, "unshipped_why": self.failure}
 
