@@ -176,7 +176,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (str(empty), "is no dialect: it has no PATHS"),
         (str(taken), "another name was expected"),
         ("nonsense", "no dialect named 'nonsense'; there are: anthropic.messages, "),
-        ("openai.embeddings", "can be recorded, but no agent speaks it; agents speak: anthropic.messages, "),
+        ("openai.embeddings", "can be recorded, but agents can't use the dialect; agents use: anthropic.messages, "),
     ):
         with pytest.raises(odograph.OdographError, match=re.escape(said)):
             Agent(model="m", dialect=name)

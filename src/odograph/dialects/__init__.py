@@ -97,7 +97,7 @@ def spoken(name: str) -> Dialect:
     dialect = find(name)
     if not _speakable(dialect):
         able = ", ".join(d.NAME for d in _known() if _speakable(d))
-        raise InvalidInput(f"{dialect.NAME} can be recorded, but no agent speaks it; agents speak: {able}")
+        raise InvalidInput(f"{dialect.NAME} can be recorded, but agents can't use the dialect; agents use: {able}")
     return dialect
 
 

@@ -219,8 +219,8 @@ class Backend:
             commits.commit(new_id(), keys={"redact": mine}, expect={"redact": None})
         elif there is not None and there != mine:
             raise StoreError(
-                f"other machines redact what they seal into {self}, and this one does not redact in the same way: nothing was"
-                f" sealed. What was recorded is in {str(self.folder)!r}; open the store with the others' redact= and a new local="
+                f"this machine redacts in another way than the machines that sealed into {self} before: nothing was"
+                f" sealed. The records are in {str(self.folder)!r}; open the store with the others' redact= and a new local="
                 " folder, and record again"
             )
 
@@ -234,7 +234,7 @@ class Backend:
         self._check_here("repairing")
         lake = self.reader.lake
         if not isinstance(lake.commits, FolderCommits):
-            raise InvalidInput(f"the list of the files of {self} is in its catalog, which keeps it: there is nothing to repair")
+            raise InvalidInput(f"the list of the files of {self} is in its catalog: there is nothing to repair here")
         with self.lock("seal"):
             lake.close()
             commits, begin = lake.commits, lake.journal_key

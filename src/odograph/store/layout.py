@@ -180,7 +180,7 @@ def row_of(line: bytes, writer: str, version: int) -> dict[str, Any]:
         try:
             row.update(message_row(line))
         except (KeyError, TypeError) as error:
-            raise msgspec.ValidationError(f"a message or a list of ids without a field that it needs: {error}") from None
+            raise msgspec.ValidationError(f"a message or a list of ids lacks a required field: {error}") from None
         row["writer"] = writer
         body = row["body"]
         whole = all(row[name] is None or _whole(row[name], 63) for name in ("stream", "n", "same"))

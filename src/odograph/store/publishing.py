@@ -55,9 +55,7 @@ def publish(
     arrow()
     lake, team = source.lake, target.lake
     if not isinstance(lake.commits, FolderCommits) or not isinstance(team.commits, IcebergCommits):
-        raise InvalidInput(
-            "what is published is the store of a folder, to tables that machines share, such as 's3://bucket/runs'"
-        )
+        raise InvalidInput("publish() copies a store in a folder to tables that machines share, such as 's3://bucket/runs'")
     if not lake.exists:
         return Publication()
     source.catalog.look()  # at what was sealed just now

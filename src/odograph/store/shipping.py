@@ -87,7 +87,7 @@ class Shipping:
                 return msgspec.json.decode((self.base / _KNOWN).read_bytes(), type=About)
             return None
         except msgspec.ValidationError as error:
-            raise StoreError(f"what {self.line} says of its store can't be read: {error}") from None
+            raise StoreError(f"the answer of {self.line} about its store can't be read: {error}") from None
         with suppress(OSError):
             self.base.mkdir(0o700, parents=True, exist_ok=True)
             new = self.base / f".{_KNOWN}.{os.getpid()}"
@@ -230,8 +230,8 @@ class Shipping:
         digest = path.parent.parent.name
         if digest != self._folder:
             raise StoreError(
-                f"what waits in {str(path.parent.parent)!r} was redacted in another way than {self.line} redacts now;"
-                f" `odograph ship --store {self.line}` redacts it anew"
+                f"the records in {str(path.parent.parent)!r} were redacted in another way than {self.line} redacts now;"
+                f" `odograph ship --store {self.line}` redacts the records anew"
             )
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
