@@ -528,3 +528,15 @@ def test_a_call_after_the_function_that_drove_a_generator(
     assert (said(store, run), faults.outside) == (["by the driver"], 1)
     assert "while a generator with a run waits" in str(recwarn.pop(RuntimeWarning).message)
     next(made, None)
+
+
+def test_a_run_that_is_over_is_missed_by_nobody(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call in a thread is outside of no run where all runs are over, also while the program keeps them."""
+    monkeypatch.setattr(faults, "outside", 0)
+    monkeypatch.setattr(scope, "outside", None)  # the default store
+    with ThreadPoolExecutor(1) as pool:
+        with store.record(task="t") as run:
+            pool.submit(log, "while it is open").result()
+            assert faults.outside == 1
+        pool.submit(log, "when it is over").result()
+    assert (faults.outside, said(store, run)) == (1, [])

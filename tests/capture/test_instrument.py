@@ -27,6 +27,7 @@ import pytest
 import odograph
 from odograph.capture import faults
 from odograph.dialects.framing import as_aws
+from tests.http_server import serving
 from tests.llm_server import Answer, LLMServer
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -418,6 +419,37 @@ def test_a_greenlet_that_lost_the_run_is_told_of_once(store: odograph.Store, mon
         greenlet.greenlet(own).switch()
     assert faults.faults.outside == 1
     assert len(calls(store, run)) == 2
+
+
+def test_what_is_asked_for_later_comes_in_addition(store: odograph.Store) -> None:
+    """A second `instrument` leaves what the first one asked for; threads belong to a run only where one of them says so."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        asked.append(json.loads(body))
+        return 200, {"content-type": "application/json"}, {"choices": []}
+
+    def within() -> bool:
+        found: list[Any] = []
+        with store.record(task="t"):
+            thread = threading.Thread(target=lambda: found.append(odograph.current()))
+            thread.start()
+            thread.join()
+        return found[0] is not None
+
+    try:
+        odograph.instrument(tokens=True)
+        odograph.instrument()
+        with serving(answer) as url:
+            openai.OpenAI(base_url=url + "/v1", api_key="x").chat.completions.create(model="m", messages=HI)
+        assert "logprobs" in asked[0]
+        assert not within()
+        odograph.instrument(threads=True)
+        odograph.instrument()
+        assert within()
+    finally:
+        odograph.uninstrument()
+    assert not within()
 
 
 def test_copies_of_a_wrapped_client(store: odograph.Store) -> None:

@@ -44,3 +44,18 @@ def test_a_request_is_an_object_of_any_class(store: odograph.Store) -> None:
     one, two = store.trajectory(run.id).llm_calls
     assert (one.model, one.messages, one.request) == ("m", messages, {"model": "m", "messages": messages})
     assert two.request == {"model": "m", "messages": messages, "temperature": 0.0}
+
+
+def test_what_is_usual_is_left_out_and_what_is_not_is_kept(store: odograph.Store) -> None:
+    """Parameters of a plain dict, the source of a reward and details of a call are on record as given."""
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", messages=[], params={"temperature": 0.0}, response="a", metadata={"k": 1})
+        step.reward(1.0, source="human", supersedes="r0", extra={"why": 1})
+        step.reward(1.0)
+    t = store.trajectory(run.id)
+    (call,) = t.llm_calls
+    assert (call.request, call.record.extra) == ({"model": "m", "messages": [], "temperature": 0.0}, {"k": 1})
+    assert [(r.source, r.supersedes, r.extra) for r in t.all_rewards] == [
+        ("human", "r0", {"why": 1}),
+        ("environment", None, None),
+    ]
