@@ -79,7 +79,7 @@ def test_ids_are_asked_for_as_they_are_needed(store: odograph.Store) -> None:
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        ("dies", "a process that counted to two died with status 9; what it gave before is kept"),
+        ("dies", "a process that counted to two died with status 9; its earlier results are kept"),
         ("raises", "a process that counted to two failed: .*two is too many"),
     ],
 )
@@ -120,7 +120,7 @@ def test_functions_of_a_script_and_scripts_without_a_guard(store: odograph.Store
     whole = head + "if __name__ == '__main__':\n    store =" + tail.replace("\nprint", "\n    print")
     done = run(body)
     assert done.returncode == 1
-    assert "a script needs if __name__ == '__main__'" in done.stderr
+    assert "a script needs `if __name__ == '__main__':`" in done.stderr
     assert "ImportError" in run(guarded).stderr
     done = run(whole)
     assert (done.returncode, done.stdout) == (0, "70\n"), done.stderr

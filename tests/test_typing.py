@@ -72,7 +72,7 @@ async def main() -> None:
         action.result = now.edit(now.llm_call("m"), [odograph.Kept(0, 1)]).upper()
     odograph.samples(store.trajectories(status=["failed", "running"]), edits={"other": "mask"}, credit="last")
     print(store.groups("scenario"), store.groups(lambda s: s.agent), store.compare("a", "b", by="world"), store.frame("facts"))
-    print(list(rows), rows.report)
+    print(list(rows), rows.report, store.health()["lost"] + store.health()["unshipped"])
     print(await odograph.fork("x", at_step=1, model="m", params={"seed": 1}, on_answer=None, store=store))
     print(odograph.Agent(model="m").replace(model="n", system_prompt="be brief", tools=[print], max_steps=3))
 """
@@ -144,6 +144,7 @@ odograph.reward_function("short", len, pr="step")
 store.export("out", to="hf", format="parket")
 odograph.export_to_huggingface(store, "out", format="json")
 store.append("x").acting("look", tool_call="1")
+store.health()["writen"]
 store.append("x").edit(call).delet(0, 1)
 store.append("x").edit(call).delete(0, 1, reasn="r")
 """.splitlines()

@@ -5,10 +5,12 @@ if TYPE_CHECKING:
     from .api import Store, open, score
     from .calls import Call
     from .capture.decorators import action, context, edit, log_context, log_llm_call, wrap_action
+    from .capture.entering import bind
+    from .capture.faults import Health
     from .capture.instrument import instrument, uninstrument
     from .capture.recorder import CallRef
     from .capture.run import Run
-    from .capture.scope import Scope, Step, bind, current
+    from .capture.scope import Scope, Step, current
     from .capture.wrap import wrap
     from .differences import diff
     from .errors import InvalidInput, MissingExtra, NewerStore, NotFound, OdographError, RunError, StoreError, UploadError
@@ -57,10 +59,12 @@ _PARTS = {
     "api": "Store open score",
     "calls": "Call",
     "capture.decorators": "action context edit log_context log_llm_call wrap_action",
+    "capture.entering": "bind",
+    "capture.faults": "Health",
     "capture.instrument": "instrument uninstrument",
     "capture.recorder": "CallRef",
     "capture.run": "Run",
-    "capture.scope": "Scope Step bind current",
+    "capture.scope": "Scope Step current",
     "capture.wrap": "wrap",
     "differences": "diff",
     "errors": "InvalidInput MissingExtra NewerStore NotFound OdographError RunError StoreError UploadError",
@@ -141,6 +145,7 @@ __all__ = [
     "Group",
     "Groups",
     "GymAgent",
+    "Health",
     "ImportReport",
     "InvalidInput",
     "Judge",

@@ -82,7 +82,7 @@ class Access(msgspec.Struct, frozen=True):
         if site is not None and not page and site not in ("same-origin", "none"):
             raise Refused(403, "the request comes from another site")
         if writes and origin is None and site is None:
-            raise Refused(403, "a request that writes says its origin")
+            raise Refused(403, "a request that writes has to name its origin")
 
     def right(self, *given: str | None) -> Right | None:
         """The right of the first given token that is known; None if none is known."""

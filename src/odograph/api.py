@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 import msgspec
 
 from .capture import scope
-from .capture.faults import faults
+from .capture.faults import Health, health
 from .capture.recorder import Recorder
 from .capture.run import LoneCall, Run, start
 from .capture.scope import Scope
@@ -222,28 +222,9 @@ class Store:
     def __bool__(self) -> bool:  # a store in which nothing is yet is a store
         return True
 
-    def health(self) -> dict[str, Any]:
-        """Reports on recording in this process.
-
-        Records written, waiting for a failed disk, and lost, and other faults; requests of recorded clients that are no calls of
-        a model (`unrecorded`); and calls made in a thread outside of any run while another thread is in a run (`outside`). Of a
-        store that is served elsewhere also the bytes that wait on this machine (`unshipped`), since when (`unshipped_since`,
-        seconds since 1970) and why (`unshipped_why`).
-        """
-        journal = self._journal
-        journal.check()
-        return {
-            "written": journal.written,
-            "waiting": journal.waiting,
-            "lost": journal.lost,
-            "failure": str(journal.failure) if journal.failure else None,
-            "files_lost": journal.files_lost,
-            "faults": faults.count,
-            "last_fault": repr(faults.last) if faults.last else None,
-            "unrecorded": faults.unrecorded,
-            "outside": faults.outside,
-            **self.backend.health(),
-        }
+    def health(self) -> Health:
+        """Reports on recording in this process; see `odograph.Health`."""
+        return health(self._journal, self.backend.health())
 
     def flush(self) -> None:
         """Waits until all records of this process are on the disk. For a served store, the disk is the server's.

@@ -105,7 +105,7 @@ def _answer(asked: tuple[Any, list[str]], local: Callable[[list[str]], list[Any]
     except ray.exceptions.RayError as error:
         why = str(error).strip().splitlines()
         raise OdographError(
-            f"an actor that {doing} died: {type(error).__name__}{f': {why[0]}' if why else ''}; what it gave before is kept"
+            f"an actor that {doing} died: {type(error).__name__}{f': {why[0]}' if why else ''}; its earlier results are kept"
         ) from None
     if failed is not None:
         raise OdographError(f"an actor that {doing} failed: {failed}")

@@ -216,7 +216,7 @@ def main(out: str, model: str | None = None) -> int:
     if status:
         print("\nThe demo FAILED.")
     else:
-        print(f"\nAll of it is in {folder}; look around with: odograph --store {shlex.quote(str(store))} view")
+        print(f"\nEverything is in {folder}; look around with: odograph --store {shlex.quote(str(store))} view")
         print(f"Open in a browser: {pages.resolve().as_uri()}")
     return status
 

@@ -91,7 +91,7 @@ def may_start() -> None:
     """Raises OdographError in a process that is at work itself: there a script runs again that starts processes."""
     if _mine is not None:
         raise OdographError(
-            f"a process that {_mine} would start more: a script needs if __name__ == '__main__' around what it does"
+            f"a process that {_mine} would start more processes: a script needs `if __name__ == '__main__':` around its code"
         )
 
 
@@ -139,7 +139,7 @@ class _Process:
             ok, result = _read(self.answers)
         except EOFError:
             raise OdographError(
-                f"a process that {self._doing} died with status {self._process.wait()}; what it gave before is kept"
+                f"a process that {self._doing} died with status {self._process.wait()}; its earlier results are kept"
             ) from None
         if not ok:
             raise OdographError(f"a process that {self._doing} failed: {result}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -181,3 +182,45 @@ def test_a_class_is_read_from_by_its_name(store: odograph.Store) -> None:
         Table()()
         Named()()
     assert [c.provider for c in store.trajectory(run.id).contexts] == ["Table", "the table"]
+
+
+def test_the_purpose_of_a_context_is_the_given_one_else_its_first_line(store: odograph.Store) -> None:
+    """`purpose=` says what a read is for; without it, the first line of the docstring does; without both, nobody."""
+
+    def prices() -> int:
+        """What things cost.
+
+        And more.
+        """
+        return 1
+
+    with store.record(task="t") as run:
+        odograph.context(purpose="to buy")(prices)()
+        odograph.context(prices)()
+        odograph.context(lambda: 1)()
+    assert [c.purpose for c in store.trajectory(run.id).contexts] == ["to buy", "What things cost.", None]
+
+
+def test_a_consumer_that_has_enough_of_an_async_generator(store: odograph.Store) -> None:
+    """The generator is closed when its consumer leaves it, and the action has what was taken, and no failure."""
+    closed = []
+
+    @odograph.action
+    async def count() -> AsyncIterator[int]:
+        try:
+            for n in range(9):
+                yield n
+        finally:
+            closed.append(True)
+
+    async def consume() -> None:
+        async with aclosing(count()) as numbers:
+            async for n in numbers:
+                if n == 1:
+                    break
+        assert closed == [True]
+
+    with store.record(task="t") as run:
+        asyncio.run(consume())
+    (action,) = store.trajectory(run.id).actions
+    assert (action.result, action.ok, action.error) == ([0, 1], True, None)

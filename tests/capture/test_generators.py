@@ -504,3 +504,39 @@ def test_a_fixture_gives_its_run(store: odograph.Store, run_of_a_fixture: odogra
     log("own")
     assert list(pieces("p")) == [0, 1, 2]
     assert said(store, run_of_a_fixture) == ["own", "p0", "p1", "p2"]
+
+
+def test_a_call_after_the_function_that_drove_a_generator(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """While a generator with a run waits, a call that comes when its driver is over is in no run, and is told of."""
+    monkeypatch.setattr(faults, "outside", 0)
+    monkeypatch.setattr(scope, "outside", None)  # the default store
+
+    def items(run: odograph.Run) -> Iterator[int]:
+        with run:
+            yield 1
+
+    def drive(made: Iterator[int]) -> None:
+        next(made)
+        log("by the driver")
+
+    run = store.record(task="t")
+    made = items(run)
+    drive(made)
+    log("after it")
+    assert (said(store, run), faults.outside) == (["by the driver"], 1)
+    assert "while a generator with a run waits" in str(recwarn.pop(RuntimeWarning).message)
+    next(made, None)
+
+
+def test_a_run_that_is_over_is_missed_by_nobody(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call in a thread is outside of no run where all runs are over, also while the program keeps them."""
+    monkeypatch.setattr(faults, "outside", 0)
+    monkeypatch.setattr(scope, "outside", None)  # the default store
+    with ThreadPoolExecutor(1) as pool:
+        with store.record(task="t") as run:
+            pool.submit(log, "while it is open").result()
+            assert faults.outside == 1
+        pool.submit(log, "when it is over").result()
+    assert (faults.outside, said(store, run)) == (1, [])

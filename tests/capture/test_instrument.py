@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import gc
 import inspect
 import json
 import re
@@ -26,6 +27,7 @@ import pytest
 import odograph
 from odograph.capture import faults
 from odograph.dialects.framing import as_aws
+from tests.http_server import serving
 from tests.llm_server import Answer, LLMServer
 
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -214,6 +216,29 @@ def test_bedrock(store: odograph.Store, recorded: None, aws: Callable[[str], Any
     assert (found[1].prompt_tokens, found[1].completion_tokens) == (3, 2)
 
 
+def test_a_body_of_bedrock_is_recorded_however_it_is_read(
+    store: odograph.Store, recorded: None, aws: Callable[[str], Any]
+) -> None:
+    """A body that is read in pieces is one answer; of one that the agent drops, what came is on record at once."""
+    bedrock = aws("bedrock-runtime")
+    body = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": HI})
+
+    def ask() -> Any:
+        return bedrock.invoke_model(modelId="anthropic.claude-3-haiku", body=body)["body"]
+
+    with store.record(task="x") as run:
+        read, pieces = ask(), b""
+        assert read.read(0) == b""
+        while piece := read.read(7):
+            pieces += piece
+        assert json.loads(pieces)["content"][0]["text"] == "invoked"
+        assert [c.text for c in calls(store, run)] == ["invoked"]
+        ask().read(7)
+        gc.collect()
+        dropped = calls(store, run)[-1]
+        assert (len(calls(store, run)), dropped.text, dropped.record.error is None) == (2, "", False)
+
+
 def test_the_retries_of_botocore_are_one_call(
     store: odograph.Store, recorded: None, aws: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -396,6 +421,37 @@ def test_a_greenlet_that_lost_the_run_is_told_of_once(store: odograph.Store, mon
     assert len(calls(store, run)) == 2
 
 
+def test_what_is_asked_for_later_comes_in_addition(store: odograph.Store) -> None:
+    """A second `instrument` leaves what the first one asked for; threads belong to a run only where one of them says so."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        asked.append(json.loads(body))
+        return 200, {"content-type": "application/json"}, {"choices": []}
+
+    def within() -> bool:
+        found: list[Any] = []
+        with store.record(task="t"):
+            thread = threading.Thread(target=lambda: found.append(odograph.current()))
+            thread.start()
+            thread.join()
+        return found[0] is not None
+
+    try:
+        odograph.instrument(tokens=True)
+        odograph.instrument()
+        with serving(answer) as url:
+            openai.OpenAI(base_url=url + "/v1", api_key="x").chat.completions.create(model="m", messages=HI)
+        assert "logprobs" in asked[0]
+        assert not within()
+        odograph.instrument(threads=True)
+        odograph.instrument()
+        assert within()
+    finally:
+        odograph.uninstrument()
+    assert not within()
+
+
 def test_copies_of_a_wrapped_client(store: odograph.Store) -> None:
     """`with_options` and `copy` of a wrapped client give recorded ones, of the same class, and copies of these too."""
     with LLMServer([Answer()]) as server:
@@ -505,6 +561,7 @@ def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, ki
         if who == "server":
             with pytest.raises(closed):
                 await got(socket.recv())
+        assert socket._connection.protocol is not None  # all else is the socket's own
         await got(socket.close())
 
     with server.serve(answer, "127.0.0.1", 0) as serving:
@@ -513,8 +570,8 @@ def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, ki
         client = odograph.wrap(kind(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x"))
         with store.record(task="x") as run:
             asyncio.run(talk(client))
+            (call,) = calls(store, run)  # at once, and not when the run ends
         serving.shutdown()
-    (call,) = calls(store, run)
     assert [m["content"] for m in call.messages] == ["q"]
     assert call.record.error is not None
 

@@ -10,13 +10,14 @@ import textwrap
 import time
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy
 import pytest
 
 import odograph
-from odograph.capture import faults
+from odograph.capture import directing, faults, lm15
 
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0bC3dE6"
 
@@ -82,7 +83,7 @@ FAULTY = """
 """
 
 
-@pytest.mark.parametrize("filters", [[], ["-W", "error"]])
+@pytest.mark.parametrize("filters", [[], ["-W", "error"], ["-W", "always"]])
 def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list[str]) -> None:
     """What can't be recorded is counted and warned of once; the agent goes on, also where the program makes warnings errors."""
     done = subprocess.run(
@@ -93,7 +94,7 @@ def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "went on, 3 faults\n"), done.stderr
-    assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == (0 if filters else 1)
+    assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == ("error" not in filters)
 
 
 class Interrupts:
@@ -157,13 +158,17 @@ def test_the_tokens_of_several_choices_stay_with_their_choice(store: odograph.St
 def test_the_thread_of_a_pool_keeps_no_run(store: odograph.Store) -> None:
     """What a pool's thread did for a run is in that run; what it does next, for nobody, is in none."""
     odograph.instrument(threads=True)
+    directed = directing.director.set(cast(directing.Director, object()))
     try:
         with ThreadPoolExecutor(1) as pool:
             with store.record(task="t"):
                 assert pool.submit(odograph.current).result() is not None
+                assert pool.submit(directing.director.get).result() is directing.director.get()
                 odograph.uninstrument()  # from here on, what is given to the pool is given without the run
                 assert pool.submit(odograph.current).result() is None
+                assert pool.submit(directing.director.get).result() is None
     finally:
+        directing.director.reset(directed)
         odograph.uninstrument()
 
 
@@ -179,6 +184,33 @@ def test_a_step_of_a_trajectory_that_can_not_be_read_is_a_fault(tmp_path: Any, m
         before = store.health()["faults"]
         late.step({"x": 2})
         assert store.health()["faults"] == before + 1
+
+
+def test_an_edit_of_a_call_that_could_not_be_recorded_does_not_break_the_agent(store: odograph.Store) -> None:
+    """Where recording the call failed, an edit of it is on record as it was asked for."""
+    lost = odograph.CallRef("gone", b"")
+    with store.record(task="t") as run:
+        run.edit(lost).rewrite([1, 2], reason="r")
+        run.edit(lost).insert(0, "new", reason="r")
+    assert [(e.reason, e.base) for e in store.trajectory(run.id).edits] == [("r", "gone")] * 2
+
+
+def test_what_was_moved_is_kept_once(store: odograph.Store) -> None:
+    """A rewrite that says again twice what it took out keeps it once; the second time it is new."""
+    with store.record(task="t") as run, run.step() as step:
+        call = step.llm_call(model="m", response="abc", token_ids=[7, 8, 1, 2, 3, 4], prompt_token_ids=[5])
+        step.edit(call).rewrite([1, 2, 3, 4, 7, 8, 7, 8])
+    (edit,) = store.trajectory(run.id).steps[0].edits
+    assert edit.result == [odograph.Kept(2, 6), odograph.Kept(0, 2), odograph.Literal(ids=[7, 8])]
+
+
+def test_what_a_transport_gives_that_is_no_response_is_a_fault_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of another shape than lm15's reaches the agent untouched, and the fault is counted."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    request = SimpleNamespace(headers=[], url="http://h/v1/chat/completions", method="POST", body=b"{}")
+    before, given = faults.faults.count, object()
+    assert lm15.passed(request, lambda: given) is given
+    assert faults.faults.count == before + 1
 
 
 class Own:

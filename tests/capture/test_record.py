@@ -237,7 +237,7 @@ def test_what_a_call_or_a_reward_can_not_mean_is_refused(store: odograph.Store) 
     with store.record(task="x") as run, run.step() as step:
         with pytest.raises(TypeError, match="logprobs_of is sampled, raw or unknown, not 'row'"):
             step.llm_call(model="m", response="ab", logprobs_of="row")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="a span needs target=, the call whose tokens it counts"):
+        with pytest.raises(TypeError, match="a span needs target=, the call that has the tokens"):
             step.reward(1.0, span=(0, 1))
         with pytest.raises(TypeError, match="weight is a finite number, not inf"):
             step.reward(1.0, weight=math.inf)

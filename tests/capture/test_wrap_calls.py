@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -38,6 +39,16 @@ def streamed(store: odograph.Store, chunks: list[bytes]) -> Any:
             pass
     (call,) = store.trajectory(run.id).llm_calls
     return call
+
+
+def test_the_times_of_a_call_lie_within_what_the_agent_waited(store: odograph.Store) -> None:
+    """A call began, gave its first token and ended between the agent's question and its answer, in this order."""
+    before = time.time_ns()
+    clock = time.perf_counter_ns()
+    record = streamed(store, [chunk({"content": "yo"}), chunk({}, "stop"), event("[DONE]")]).record
+    took = time.perf_counter_ns() - clock
+    assert before <= record.started <= time.time_ns()
+    assert 0 < record.first_token <= record.duration <= took
 
 
 def test_completions_and_their_tokens(store: odograph.Store) -> None:

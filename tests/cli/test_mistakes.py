@@ -301,7 +301,7 @@ IGNORED: list[tuple[list[str], str]] = [
     (["ls", "--group", "g", "--where", "group=h"], "group is given twice, as 'g' and as 'h'"),
     (["ls", "--where", "limit=1", "--where", "limit=2"], "limit is given twice, as 1 and as 2"),
     (["ls", "--since", "2026-01-01", "--where", "time_range=7d"], "time_range is given twice"),
-    (["demo"], "the demo makes a store of its own"),  # beside --store
+    (["demo"], "the demo makes its own store"),  # beside --store
     (["ls", "--token", "x" * 20], "--token is for a served store"),
 ]
 

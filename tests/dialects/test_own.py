@@ -107,16 +107,33 @@ def test_agents_and_judges_speak_it(store: odograph.Store, file: Path, server: O
     assert (answer.status, answer.value) == ("ok", {"score": 1})
 
 
+def test_a_dialect_that_fails_is_told_by_name(store: odograph.Store, file: Path, server: Ollama) -> None:
+    """A failure in a stranger's dialect names the dialect and the function: the agent did nothing wrong."""
+
+    def search(q: str) -> str:
+        """Searches."""
+        return f"found {q}"
+
+    for member in ("results", "said"):
+        own = file.with_name(f"{member}.py")
+        text = file.read_text().replace('"ollama.chat"', f'"{member}.chat"')
+        own.write_text(re.sub(rf"(def {member}\(.*\):\n)", r"\1    raise KeyError('boo')\n", text))
+        agent = Agent(name="a", model="m", base_url=server.url, dialect=str(own), tools=[search])
+        (response,) = asyncio.run(Runners.run_task(Task(input="go", agent=agent), store=store)).values()
+        assert response.status == "failed"
+        assert f"the dialect '{member}.chat' failed in {member}(): KeyError: 'boo'" in str(response.msg)
+
+
 def test_a_dialect_that_makes_no_request_is_told(tmp_path: Path) -> None:
     """A judge that speaks it says in one sentence which dialect fails, and how."""
     start = "NAME = 'x.y'\nPATHS = ('/z',)\ndef request(model, system, history, tools, params, schema=None):\n    "
     for name, body, says in (
-        ("a.py", "raise ValueError('boo')", "ValueError: boo"),
-        ("b.py", "return 3", "it gives no dict, but 3"),
+        ("a.py", "raise ValueError('boo')", "the dialect 'x.y' failed in request(): ValueError: boo"),
+        ("b.py", "return 3", "the dialect x.y can't make a request: it gives no dict, but 3"),
     ):
         (tmp_path / name).write_text(start + body)
         judge = Judge("m", "http://127.0.0.1:9", dialect=str(tmp_path / name))
-        with pytest.raises(odograph.InvalidInput, match=f"the dialect x.y can't make a request: {says}"):
+        with pytest.raises(odograph.InvalidInput, match=re.escape(says)):
             asyncio.run(judge.ask(["q"]))
 
 
@@ -159,7 +176,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (str(empty), "is no dialect: it has no PATHS"),
         (str(taken), "another name was expected"),
         ("nonsense", "no dialect named 'nonsense'; there are: anthropic.messages, "),
-        ("openai.embeddings", "can be recorded, but no agent speaks it; agents speak: anthropic.messages, "),
+        ("openai.embeddings", "can be recorded, but agents can't use the dialect; agents use: anthropic.messages, "),
     ):
         with pytest.raises(odograph.OdographError, match=re.escape(said)):
             Agent(model="m", dialect=name)

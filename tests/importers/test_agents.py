@@ -614,7 +614,7 @@ def test_what_is_on_the_machine(store: odograph.Store, tmp_path: Path, monkeypat
     assert main(["--store", str(store.root), "import"]) == 2
     out, err = capsys.readouterr()
     assert {line.split()[0] for line in out.splitlines()} == {"agent", "copilot", "opencode", "goose", "droid", "cursor"}
-    assert "give --yes to import them" in err
+    assert "give --yes to import these sessions" in err
     assert main(["--store", str(store.root), "import", "--json"]) == 0
     assert {p["agent"] for p in json.loads(capsys.readouterr().out)["found"]} == {
         "copilot",

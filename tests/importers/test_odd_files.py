@@ -213,7 +213,7 @@ def test_a_session_of_which_nothing_is_left_is_warned_of(tmp_path: Path) -> None
     with odograph.open("memory:") as store:
         report = store.import_sessions(write(tmp_path / "runs.jsonl", jsonl([row])))
         assert report.imported == 1
-        assert "nothing was found in it that a model or a tool did" in report.warnings[0]
+        assert "no call of a model or a tool was found in the file" in report.warnings[0]
 
 
 def test_a_qwen_code_session_without_parts_is_qwen_codes(tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_wrong_use_is_one_sentence(store: odograph.Store) -> None:
             twin = Task(input="y", agent=solver(server), id=task.id)
             with pytest.raises(InvalidInput, match="is being run here already"):
                 await Runners.step(twin, store=store)
-            with pytest.raises(InvalidInput, match="reset it to record it elsewhere"):
+            with pytest.raises(InvalidInput, match="reset the task to record in another store"):
                 await Runners.step(task, store=odograph.open("memory:"))
             with pytest.raises(InvalidInput, match="two tasks have the id"):
                 await Runners.run_task([task, twin], store=store)

@@ -115,7 +115,7 @@ def test_what_cannot_be_compared_is_said() -> None:
         ({}, {"x": 1.0}, "0 values of 'a' and 1 of 'b'"),
         ({"x": float("nan")}, {"x": 1.0}, "finite number"),
         ({"x": 1e300}, {"x": -1e300}, "finite number below 1e.100"),
-        ([1.0], [2.0], "a dict of trajectory ids"),
+        ([1.0], [2.0], "dicts of trajectory ids"),
     ):
         with pytest.raises(InvalidInput, match=what):
             odograph.compare(a, b)  # type: ignore[arg-type]

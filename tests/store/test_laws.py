@@ -8,10 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
+
 import odograph
+from odograph.types import End, LLMCall, Note, Start
 
 
 def journals(store: odograph.Store) -> list[Path]:
@@ -166,3 +171,172 @@ def test_reading_a_long_trajectory_looks_for_garbage_rarely(store: odograph.Stor
     assert len(t.notes) == 2000
     assert looks.count("start") <= 2
     assert gc.get_threshold() == before
+
+
+def test_patterns_may_be_any_iterable(tmp_path: Path) -> None:
+    """Patterns that can be gone through once only are the store's, in this process and in the next; bytes are refused."""
+    with odograph.open(tmp_path / "s", redact=(one for one in ["h.nter2"])) as store, store.record(task="hunter2") as run:  # type: ignore[arg-type]
+        pass
+    with odograph.open(tmp_path / "s") as store:
+        assert store.trajectory(run.id).task == "[redacted:pattern]"
+    with pytest.raises(TypeError, match="redact is True, a list of patterns, or a function"):
+        odograph.open(tmp_path / "t", redact=b"hunter2")  # type: ignore[arg-type]
+
+
+def test_the_first_search_tells_how_far_it_is(store: odograph.Store) -> None:
+    """Where lists were asked for first, a search indexes the text of the journal, and counts its bytes up to all of them."""
+    with store.record(task="t") as run:
+        for n in range(40):
+            run.note(f"word{n} " * 8_000)
+    assert store.count() == 1
+    told: list[tuple[int, int]] = []
+    assert len(store.search("word7", progress=lambda done, total: told.append((done, total)))) == 1
+    size = sum(path.stat().st_size for path in (store.root / "journal").glob("*.jsonl"))
+    assert told == sorted(told) and told[-1] == (size, size) and len(told) > 1
+
+
+def test_adding_again_looks_at_each_list_as_it_was_stored(store: odograph.Store) -> None:
+    """A call whose messages are no list, and whose tools are one, is the same when it is added again, from here or from elsewhere."""
+    with store.record(task="t") as run, run.step() as step:
+        for response in ("a", "b"):
+            request = {"model": "m", "messages": "q", "tools": [{"name": "f" * 500}, {"name": "g"}]}
+            step.llm_call(request=request, response=response, cost=1.0)
+    before = store.health()["written"]
+    store.add(store.trajectory(run.id))
+    records = store.trajectory(run.id).complete_records()
+    store.add([replace(r, cost=1) if isinstance(r, LLMCall) else r for r in records])  # as JSON of other programs has it
+    assert store.health()["written"] == before
+
+
+def test_a_record_that_is_made_now_is_of_its_writer(store: odograph.Store) -> None:
+    """A record without a time was made here and now, whoever its field says wrote it."""
+    id = store.add([Start(trajectory="t1", task="q", writer="somebody"), End(trajectory="t1", writer="somebody")])
+    assert {record.writer for record in store.trajectory(id).records} == {store.backend.journal.writer}
+
+
+def test_merged_files_stay_until_their_time_is_over(store: odograph.Store) -> None:
+    """Files that were merged stay readable for `grace`, for who reads them now; the first compaction after that deletes them."""
+    pytest.importorskip("pyarrow")
+
+    def files() -> set[Path]:
+        return set((store.root / "lake").rglob("*.parquet"))
+
+    for task in ("a", "b"):
+        with store.record(task=task):
+            pass
+        store.seal()
+    before = files()
+    assert store.compact(grace=3600).merged
+    assert store.compact(grace=3600).deleted == 0
+    assert before < files()
+    assert store.compact(grace=0).deleted > 0
+    assert not before & files()
+
+
+def test_a_call_without_its_prompts_ids_is_a_correction(store: odograph.Store) -> None:
+    """A call that is added again without the token ids of its prompt says something else, as one with other ids does."""
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", response="a", prompt_token_ids=list(range(500)), token_ids=[1])
+    for ids in (None, [1, 2], list(range(500))):
+        records = list(store.trajectory(run.id).complete_records())
+        store.add([replace(r, prompt_token_ids=ids) if isinstance(r, LLMCall) else r for r in records])
+        (call,) = store.trajectory(run.id).llm_calls
+        assert call.prompt_token_ids == ids
+
+
+def test_opening_stores_leaves_no_file_open(tmp_path: Path) -> None:
+    """A setting that an opening settles is written to a file that is closed."""
+    before = len(os.listdir("/proc/self/fd"))
+    for n in range(20):
+        odograph.open(tmp_path / str(n), redact=True).close()
+    assert len(os.listdir("/proc/self/fd")) < before + 10
+
+
+def test_a_limit_may_be_any_whole_number(store: odograph.Store) -> None:
+    """A limit beyond what a database counts to is no limit."""
+    with store.record(task="t"):
+        pass
+    for limit in (2**63 - 1, 2**63, 2**64, 10**30):
+        assert len(list(store.trajectories(limit=limit))) == store.count(limit=limit) == 1
+        assert len(list(store.summaries(limit=limit, newest_first=True))) == 1
+
+
+FULL = """
+import resource, signal, sys
+import odograph
+
+with odograph.open(sys.argv[1]) as store:
+    id = store.add({"id": "t1", "task": "small"})
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        store.add({"id": "t2", "task": "x" * 9000})
+    except odograph.StoreError as error:
+        print(error)
+"""
+
+
+def test_what_can_not_be_added_is_told(tmp_path: Path) -> None:
+    """Adding to a disk that takes no more raises one sentence with the system's reason: nobody takes the records for kept."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "s")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "the store can't be written: File too large\n"), done.stderr
+
+
+def test_what_is_added_now_is_later_than_what_is_there(store: odograph.Store) -> None:
+    """Records without a time that are added to a trajectory of a host whose clock is ahead come after its records, each after the other."""
+    ahead = time.time_ns() + 10**15
+    id = store.add([Start(trajectory="t1", id="s", task="q", time=ahead, seq=1)])
+    store.add([*store.trajectory(id).complete_records(), Note(trajectory="t1", data=1), Note(trajectory="t1", data=2)])
+    t = store.trajectory(id)
+    assert [note.data for note in t.notes] == [1, 2]
+    assert ahead < t.notes[0].time < t.notes[1].time
+
+
+def test_facts_say_how_each_record_went(store: odograph.Store) -> None:
+    """In `facts`, a label's value is its score and a reward's its value; calls, actions and ends went well unless they say otherwise."""
+    pytest.importorskip("duckdb")
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", response="a")
+        step.llm_call(model="m", response="b")
+        step.llm_call(model="m", error="late")
+        step.action("a", ok=True)
+        step.action("b", error="no")
+        step.action("c", {"n": 1}, 2)
+        step.context("kb", 1)
+        step.context("kb", 2)
+        step.context("kb", error="gone")
+        step.reward(0.25)
+        step.label("l", "good", score=0.5)
+    said = [
+        ("start", None, None), ("step", None, None), ("llm_call", True, None), ("llm_call", True, None), ("llm_call", False, None),
+        ("action", True, None), ("action", False, None), ("action", None, None), ("context", True, None), ("context", True, None),
+        ("context", False, None), ("reward", None, 0.25), ("label", None, 0.5), ("end", True, None),
+    ]  # fmt: skip
+    for _ in range(2):
+        found = store.sql("select kind, ok, value from facts").list()
+        assert sorted(map(repr, (tuple(row.values()) for row in found))) == sorted(map(repr, said))
+        store.seal()
+
+
+def test_counts_by_status_tell_who_runs(tmp_path: Path) -> None:
+    """Ended trajectories count by their ends, others as running while their writers live, and as unterminated after that."""
+    with odograph.open(tmp_path / "s") as gone:
+        gone.record(task="left")
+    with odograph.open(tmp_path / "s") as store:
+        for _ in range(3):
+            with store.record(task="t"):
+                pass
+        for _ in range(2):
+            store.record(task="open")
+        counts = store.backend.reader.counts()["status"]
+        assert sorted(counts) == [("completed", 3), ("running", 2), ("unterminated", 1)]
+
+
+def test_a_seal_tells_how_far_it_is(store: odograph.Store) -> None:
+    """`progress` counts the journal's bytes up to all of them."""
+    pytest.importorskip("pyarrow")
+    with store.record(task="t" * 10_000):
+        pass
+    told: list[tuple[int, int]] = []
+    store.seal(progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and told[-1][0] == told[-1][1] > 10_000

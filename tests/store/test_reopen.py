@@ -280,7 +280,7 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
         (notes,) = [t.notes for t in store.trajectories()]
         assert notes[0].data == "acknowledged"
         store.close()
-    assert len([w for w in said if "was deleted or cut, or its folder exchanged" in str(w.message)]) == 1
+    assert len([w for w in said if "was deleted, cut or moved while it was written" in str(w.message)]) == 1
     assert next(odograph.open(tmp_path / "moved").trajectories()).task == "before"
 
 

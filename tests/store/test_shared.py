@@ -492,7 +492,7 @@ def test_machines_redact_alike(near: Team) -> None:
         if name in "ad":
             assert machine.seal().trajectories == 1
         else:
-            with pytest.raises(odograph.StoreError, match="does not redact in the same way: nothing was sealed"):
+            with pytest.raises(odograph.StoreError, match=r"redacts in another way than the machines .* nothing was sealed"):
                 machine.seal()
             assert len(journals(machine)) == 1
     assert near.machine("e").count() == 2
@@ -649,7 +649,7 @@ def test_places_reopen_shared_stores(near: Team) -> None:
     [
         ("s3://bucket/x", {}, "needs a catalog"),
         ("ftp://bucket/x", {"catalog": "c"}, "shared tables are at s3://"),
-        ("s3://bucket/x", {"catalog": "c", "namespace": "a b"}, "namespace is names"),
+        ("s3://bucket/x", {"catalog": "c", "namespace": "a b"}, "namespace has names"),
         ("./folder", {"catalog": "c"}, "catalog= is for a store that machines share"),
         ("s3://bucket/x?secret=1", {"catalog": "c"}, r"none of \* \?"),
         ("abfss://runs@account.dfs.core.windows.net/x", {"catalog": "c"}, r"as abfs://container/runs; .* adls\.account-name"),

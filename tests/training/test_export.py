@@ -213,7 +213,7 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     export([asked("x")], out, "parquet")
     (out / "records" / "notes.md").write_text("precious")
-    with pytest.raises(InvalidInput, match=r"is an export with something else in it: 'records/notes.md'"):
+    with pytest.raises(InvalidInput, match=r"is an export with other files in it: 'records/notes.md'"):
         export([asked("x")], out, "jsonl")
     (out / "records" / "notes.md").unlink()
     export([asked("x")], out, "jsonl")

@@ -187,7 +187,7 @@ def test_atif_documents_are_valid_and_come_back_losslessly(store: odograph.Store
     with odograph.open("memory:") as back:
         report = back.import_sessions(files[0])
         assert back.trajectory(report.trajectories[0]["id"]).task == "something else"
-        assert "changed since Odograph wrote it" in str(report.warnings)
+        assert "was changed after Odograph wrote the file" in str(report.warnings)
 
 
 @settings(max_examples=40, deadline=None)

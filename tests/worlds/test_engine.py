@@ -569,7 +569,7 @@ with SyncWorldRuntime() as runtime:
         world.spawn(Place(x=5))
         here.rename(aside)
         for _ in range(2):
-            with pytest.raises(StoreError, match="is gone: somebody deleted it while it was open"):
+            with pytest.raises(StoreError, match="is gone: somebody deleted the open file"):
                 world.step()
         assert not list(here.rglob("*.parquet"))
         aside.rename(here)

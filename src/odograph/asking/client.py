@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from .. import dialects
 from ..bulk import for_each, rarely_collected
 from ..codec import content_hash, encode, loads_or_raw
-from ..errors import InvalidInput, OdographError, check_count, check_seconds, described
+from ..errors import InvalidInput, check_count, check_seconds
 from ..log import logger
 from ..redact import Redactor
 from ..store.settings import redactor_in
@@ -263,13 +263,7 @@ class Judge:
         first = messages[0] if messages[0]["role"] == "system" else None
         history = self._dialect.history(messages[1:] if first else messages)
         system = first["content"] if first else None
-        body: Any
-        try:
-            body = self._dialect.request(self.model, system, history, [], self._params, schema)
-        except OdographError:
-            raise
-        except Exception as error:  # of a dialect that a stranger wrote
-            raise InvalidInput(f"the dialect {self._dialect.NAME} can't make a request: {described(error)}") from error
+        body: Any = self._dialect.request(self.model, system, history, [], self._params, schema)
         if not isinstance(body, dict):
             raise InvalidInput(f"the dialect {self._dialect.NAME} can't make a request: it gives no dict, but {body!r:.80}")
         return body

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from .. import shape
 from ..codec import snapshot
-from . import faults, generators, scope
+from . import entering, faults, generators, scope
 from .edits import Unit, difference
 from .scope import Acting, Scope
 
@@ -150,7 +150,7 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         with suppress(Warning):
             warnings.warn(
-                f"odograph.edit can't record {_name(fn)}, a generator function; it takes one that returns the whole response",
+                f"odograph.edit can't record {_name(fn)}, a generator function; the function must return the response",
                 RuntimeWarning,
                 stacklevel=5,
             )
@@ -311,14 +311,14 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
             thrown: BaseException | None = None
             try:
                 while True:
-                    token = None if part is None else scope.enter(part)
+                    token = None if part is None else entering.enter(part)
                     try:
                         item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
                     except StopAsyncIteration:
                         return
                     finally:
                         if token is not None and part is not None:
-                            scope.leave(part, token)
+                            entering.leave(part, token)
                     if part is not None:
                         items.append(item)
                     sent = thrown = None
@@ -370,14 +370,14 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
             part = opened(args, kwargs)
             if part is None:
                 return fn(*args, **kwargs)
-            token = scope.enter(part)
+            token = entering.enter(part)
             try:
                 result = part.result = fn(*args, **kwargs)
             except BaseException as error:
-                scope.leave(part, token)
+                entering.leave(part, token)
                 part.__exit__(type(error), error, None)
                 raise
-            scope.leave(part, token)
+            entering.leave(part, token)
             if type(result) is CoroutineType:  # what is to be recorded has not happened yet
                 return _awaited(result, part)
             part.__exit__(None, None, None)
@@ -439,13 +439,13 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
     thrown: BaseException | None = None
     try:
         while True:
-            token = scope.enter(part)
+            token = entering.enter(part)
             try:
                 item = inner.send(sent) if thrown is None else inner.throw(thrown)
             except StopIteration as stop:
                 return stop.value
             finally:
-                scope.leave(part, token)
+                entering.leave(part, token)
             items.append(item)
             sent = thrown = None
             try:

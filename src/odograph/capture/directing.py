@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from . import generators
-from .scope import Scope, current, enter
+from .entering import enter
+from .scope import Scope, current
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,5 +65,4 @@ def carried(fn: Callable[P, R]) -> Callable[P, R]:
             entered.var.reset(entered)
             director.reset(directs)
 
-    generators.edge(inside)
     return inside

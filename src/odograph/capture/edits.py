@@ -242,7 +242,7 @@ class Editor:
 
     def __init__(self, units: str | list[int] | None, write: Callable[..., str]) -> None:
         self._units = units
-        self._length = len(units) if units is not None else 0
+        self._length = len(units or "")
         self._write = write
 
     def delete(self, start: int, stop: int, **why: Unpack[Why]) -> str:

@@ -21,7 +21,7 @@ from ..codec import Folding, loads_or_raw
 from ..dialects.framing import SSE, Stream
 from ..types import TAG
 from ..wire import Sent, of_wire
-from . import faults, fields, scope
+from . import entering, faults, fields, scope
 from .recorder import CallRef, Recorder
 
 _RETRIED = "x-stainless-retry-count"
@@ -121,7 +121,7 @@ class Exchange:
     ) -> None:
         self.within: scope.Scope | None = scope.current() if asked is None else asked.within
         if self.within is not None:  # else who reads the response says so
-            scope.doubted(self.within)
+            entering.doubted(self.within)
         self.dialect: dialects.Dialect = dialect
         self.sent: bytes = sent
         self.body: bytes = sent

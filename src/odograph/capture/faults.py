@@ -6,11 +6,37 @@ import os
 import sys
 import warnings
 from contextlib import suppress
+from typing import TypedDict
 
 from .. import guard
 from ..plain import message_of
 from ..redact import withheld
-from ..store.journal import redacting
+from ..store.journal import Journal, redacting
+from ..store.served import Unshipped
+
+
+class Health(TypedDict):
+    """The keys of `store.health()`: how recording fares in this process."""
+
+    #: Records: written, waiting for a disk that failed, and lost.
+    written: int
+    waiting: int
+    lost: int
+    #: Why the disk can't be written to now.
+    failure: str | None
+    #: Files of the journal that were deleted or cut; what they held since the last check was written again.
+    files_lost: int
+    #: Other faults in recording, and the last of them.
+    faults: int
+    last_fault: str | None
+    #: Requests of recorded clients that are no calls of a model.
+    unrecorded: int
+    #: Calls made in a thread outside of any run while another thread is in a run.
+    outside: int
+    #: Of a store that is served elsewhere: bytes that wait on this machine, since when (seconds since 1970), and why.
+    unshipped: int
+    unshipped_since: float | None
+    unshipped_why: str | None
 
 
 class _Faults:
@@ -62,3 +88,20 @@ def outside(why: str) -> None:
         return
     with suppress(Warning):  # it may be made an error, and is not the agent's
         warnings.warn(f"odograph: {why}", RuntimeWarning, stacklevel=5)
+
+
+def health(journal: Journal, unshipped: Unshipped) -> Health:
+    """How recording into a journal fares."""
+    journal.check()
+    return {
+        "written": journal.written,
+        "waiting": journal.waiting,
+        "lost": journal.lost,
+        "failure": str(journal.failure) if journal.failure else None,
+        "files_lost": journal.files_lost,
+        "faults": faults.count,
+        "last_fault": repr(faults.last) if faults.last else None,
+        "unrecorded": faults.unrecorded,
+        "outside": faults.outside,
+        **unshipped,
+    }

@@ -256,7 +256,7 @@ def reward(
             fields["weight"] = checked
     if span is not None:
         if target is None:
-            raise TypeError("a span needs target=, the call whose tokens it counts")
+            raise TypeError("a span needs target=, the call that has the tokens")
         fields["span"] = {"start": span[0], "stop": span[1]} if isinstance(span, tuple) else msgspec.to_builtins(span)
     if target is not None:
         fields["target"] = id_of(target, "target")

@@ -75,7 +75,7 @@ def enter(scope: Any, frame: FrameType) -> None:
 def _drivers(inside: FrameType) -> Iterator[tuple[int, CodeType]]:
     """Who asks the generator for its items: the function, and what is between. None is held: its objects are its own."""
     frame = inside.f_back
-    while frame is not None and frame.f_code not in _edges:
+    while frame is not None:
         yield id(frame), frame.f_code
         if not frame.f_code.co_flags & _GENERATOR and not frame.f_code.co_name.endswith("comp>"):
             break
@@ -121,8 +121,9 @@ def leave(scope: Any, frame: FrameType | None) -> None:
     inside = next(at_work(frame), None)
     if inside not in scope.frames:
         inside = scope.frames[-1]
-    last = len(scope.frames) - 1 - scope.frames[::-1].index(inside)
-    scope.frames = (*scope.frames[:last], *scope.frames[last + 1 :])
+    kept = list(reversed(scope.frames))
+    kept.remove(inside)  # where it was entered in one twice, the last time
+    scope.frames = tuple(reversed(kept))
     _forget(id(inside), ref(scope))
 
 

@@ -64,16 +64,14 @@ def uninstrument() -> None:
         _state.on = _state.tokens = _state.threads = False
         if _finder in sys.meta_path:
             sys.meta_path.remove(_finder)
-        for owner, name, ours, theirs in reversed(_placed):
+        while _placed:
+            owner, name, ours, theirs = _placed.pop()
             if vars(owner).get(name) is ours:  # else another put theirs over it: ours then passes on what it gets
                 setattr(owner, name, theirs)
-        _placed.clear()
-        for inner in list(_lent):
-            unrecord(inner)
-        _lent.clear()
-        for google in list(_told):
-            vars(google).pop("_use_aiohttp", None)
-        _told.clear()
+        while _lent:
+            unrecord(_lent.pop())
+        while _told:
+            vars(_told.pop()).pop("_use_aiohttp", None)
 
 
 def _place(owner: Any, name: str, around: Callable[[Any], Any]) -> None:

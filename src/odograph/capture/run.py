@@ -13,8 +13,9 @@ from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork, Status
 from . import counting, exchange
+from .entering import closed, opened
 from .recorder import CallRef, Recorder
-from .scope import Scope, closed, opened
+from .scope import Scope
 from .values import error_of, status_of
 
 

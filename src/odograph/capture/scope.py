@@ -1,244 +1,30 @@
-"""Where a record belongs: the run, step or action that code is inside of, and what can be recorded there.
+"""What can be recorded in a run, a step or an action.
 
-The current one is a context variable: it follows asyncio tasks and `asyncio.to_thread` by itself; `bind` carries it into other
-threads. Nothing here raises for content or for a fault of the disk; wrong use (a reward that is no number, a name that is no
-string) raises TypeError.
+Nothing here raises for content or for a fault of the disk; wrong use (a reward that is no number, a name that is no string)
+raises TypeError.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections.abc import Callable
-from contextvars import ContextVar, Token, copy_context
-from sys import _getframe
-from types import CodeType, FrameType, TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
-from weakref import WeakKeyDictionary, ref
+from contextvars import Token
+from types import TracebackType
+from typing import Any, Unpack, cast, overload
 
 from ..calls import Call
 from ..codec import plain, snapshot
 from ..trajectory import stated_success
 from ..types import LogprobsOf, RewardSource, Span
-from . import fields, generators
+from . import entering, fields
 from .edits import Base, Channel, EditArgs, Editor, Runs, Unit, check_edit, edit_fields
+from .entering import Entered
 from .faults import fault
-from .faults import outside as outside_of_runs
-from .generators import ENTERING, SUSPENDS
-from .generators import entered as _in_generators
 from .recorder import AnyCall, CallRef, Recorder
 from .values import id_of, named, number
 
-#: How many scopes are looked through at most for one that is not over.
-_DEEPEST = 100
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_current: ContextVar[Scope | None] = ContextVar("odograph_scope", default=None)
-#: The scope that code was given by name: it is that code's, whatever generator is at work.
-_given: ContextVar[Scope | None] = ContextVar("odograph_given", default=None)
-
-
 #: Opens a trajectory for a call that was made outside of any run; the store's facade sets it.
 outside: Callable[[dict[str, Any]], Scope] | None = None
-
-
-def current() -> Scope | None:
-    """Returns the run, step or action around the caller; None outside of a run."""
-    if _in_generators:
-        inside: Scope
-        for inside in generators.within(_getframe(1)):
-            if inside._end == inside._recorder.ends:
-                if _current.get() is not inside:
-                    _current.set(inside)  # for the tasks that it starts
-                return inside
-    scope = _current.get()
-    for _ in range(_DEEPEST):
-        if scope is None:
-            break
-        if scope._end != scope._recorder.ends:
-            scope = scope._around  # its run was left in another task or thread, or out of order: what is around it counts
-        elif not scope.frames or _given.get() is scope or not generators.idle(scope.frames):
-            break
-        elif not generators.is_home(scope):
-            return _starting(scope)
-        elif generators.is_seen(scope, _getframe(1)):
-            break
-        else:  # another generator's, or what is over and shared this context
-            if scope.guessed and not scope.beside:
-                outside_of_runs(_WHOSE)
-            scope.beside = True
-            scope = _standing(scope._below or scope._around)
-    return scope
-
-
-def _starting(scope: Scope) -> Scope:
-    """`scope`, whose generator waits for its consumer. Another with a run of its own may be at work, driven in turn with it: that
-    one started this task or thread."""
-    under = _standing(scope._below or scope._around)
-    for _ in range(_DEEPEST):
-        if under is None:
-            break
-        if under.frames and under._end == under._recorder.ends and not generators.idle(under.frames):
-            return under
-        under = _standing(under._below or under._around)
-    return scope
-
-
-def enter(scope: Scope | None) -> Token[Scope | None]:
-    return _current.set(scope)
-
-
-def give(scope: Scope | None) -> None:
-    """Makes `scope` the current one of this context and its copies."""
-    _given.set(scope)
-    _current.set(scope)
-
-
-def leave(scope: Scope, token: Token[Scope | None]) -> None:
-    """Undoes `enter`. Out of order, what was entered later stays the current scope."""
-    if _current.get() is not scope:
-        return
-    try:
-        _current.reset(token)
-    except (ValueError, RuntimeError):  # it was entered in another task or thread
-        _current.set(scope._around)
-    before = _current.get()
-    if before is not None and before._gone:
-        _current.set(_standing(before))
-
-
-def _standing(scope: Scope | None) -> Scope | None:
-    """The first that is not left, of a scope and of what its context had before that."""
-    for _ in range(_DEEPEST):
-        if scope is None or not scope._gone:
-            break
-        scope = scope._below or scope._around
-    return scope
-
-
-def bind(fn: Callable[P, R]) -> Callable[P, R]:
-    """Returns `fn` for a call in another thread: the records that `fn` makes belong to the current scope."""
-    context = copy_context()
-    context.run(give, current())
-
-    def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-        # a copy each time: one context can't be entered by two threads at once
-        return context.copy().run(fn, *args, **kwargs)
-
-    generators.edge(bound)
-    return bound
-
-
-#: The runs of this process that were entered and not left, and the thread or greenlet in which they were entered.
-_open: WeakKeyDictionary[Scope, int] = WeakKeyDictionary()
-
-
-def _thread() -> int:
-    """The thread, or the greenlet in it (gevent): neither knows the context of who started it."""
-    greenlet = sys.modules.get("greenlet")
-    at_work = greenlet and greenlet.getcurrent()
-    return threading.get_ident() if at_work is None or at_work.parent is None else id(at_work)
-
-
-def opened(run: Scope) -> None:
-    """A run was entered."""
-    _open[run] = _thread()
-
-
-def closed(run: Scope) -> None:
-    """A run was left."""
-    _open.pop(run, None)
-
-
-def here() -> Scope | None:
-    """The current scope, for a record. What may have lost its run is warned of: a thread while another is in a run, a task while
-    a generator with a run awaits something, a generator beside another."""
-    scope = current()
-    if scope is not None:
-        doubted(scope)
-        return scope
-    try:
-        _missed()
-    except Exception as error:
-        fault(error)
-    return None
-
-
-def _missed() -> None:
-    if not _open:
-        return
-    if (here := _thread()) not in list(_open.values()):
-        thread = threading.current_thread()
-        by = getattr(getattr(thread, "_target", None), "__module__", None)
-        started = f", started by {by}" if isinstance(by, str) else ""
-        outside_of_runs(
-            f"a call outside of any run, in the thread {thread.name!r}{started}, while a run is open in another thread. A new"
-            " thread does not know the run: give it odograph.bind(fn), or call odograph.instrument(threads=True)"
-            if here == threading.get_ident()
-            else "a call outside of any run, in a greenlet, while a run is open in another one. A new greenlet does not know the"
-            " run: give it odograph.bind(fn)"
-        )
-    elif _in_generators and not all(generators.idle(run.frames) for run in list(_open)):
-        outside_of_runs(f"a call outside of any run, {_ITEMS}")
-    elif _in_generators and _current.get() is not None:
-        outside_of_runs(
-            "a call outside of any run, while a generator with a run waits. Its run is not that of other generators, nor of what"
-            " comes when the function is over that drives it: open the run around them"
-        )
-
-
-_ITEMS = (
-    "while a generator with a run awaits something. A task that a generator starts does not know the run where each item is asked"
-    " for in a task of its own, as asyncio.wait_for(anext(...)) does: open the run around the loop"
-)
-
-
-_WHOSE = (
-    "a call in a task or thread that one of several generators started, none of which is at work: it is recorded in"
-    " the run that was entered last. Open the run around what starts the task"
-)
-
-
-def doubted(scope: Scope) -> None:
-    """`scope` is current. What perhaps belongs to the run of a generator is warned of."""
-    if not _in_generators:
-        return
-    try:
-        if not scope.frames:
-            if any(_is_lost(other, scope) for places in list(_in_generators.values()) for other in [place() for place in places]):
-                outside_of_runs(f"a call in the run around a generator, {_ITEMS}")
-        elif _given.get() is not scope and generators.idle(scope.frames) and not generators.is_home(scope):
-            scope.guessed = True
-            if scope.beside:
-                outside_of_runs(_WHOSE)
-    except Exception as error:
-        fault(error)
-
-
-def _is_lost(other: Scope | None, scope: Scope) -> bool:
-    """Whether this task may be of a generator that entered `other`, though `scope` is current: the run around, or one that the
-    consumer entered between two items."""
-    return (
-        other is not None
-        and (other._around is scope or other._around is scope._around)
-        and generators.is_elsewhere(other)
-        and not _is_home(scope)
-    )
-
-
-def _is_home(scope: Scope) -> bool:
-    """Whether the current scope was entered in this context, and not in the one that this is a copy of."""
-    if not scope._tokens or _current.get() is not scope:
-        return False
-    try:
-        _current.reset(scope._tokens[-1])
-    except (ValueError, RuntimeError):
-        return False
-    scope._tokens[-1] = _current.set(scope)
-    return True
 
 
 def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scope, CallRef] | None:
@@ -258,25 +44,9 @@ def record_call(made: dict[str, Any], within: Scope | None = None) -> tuple[Scop
     return None
 
 
-class Scope:
+class Scope(Entered):
     """The parent of records: a run, a step, an action, an agent. Enter a scope by `with` or `async with`."""
 
-    #: The scope that it was entered in, and whether it was left.
-    _around: Scope | None = None
-    _gone: bool = False
-    #: What its context had before: perhaps the scope of another generator.
-    _below: Scope | None = None
-    #: The generators that it was entered in and not left, the context and the task in which it was, and who asked for the item.
-    frames: tuple[FrameType, ...] = ()
-    home: Token[None] | None = None
-    task: ref[Any] | None = None
-    drivers: frozenset[tuple[int, CodeType]] = frozenset()
-    #: The id of the frame that asked for the last item in which something was recorded.
-    asked: int = 0
-    #: Code was at work in its context that is not of its generator, nor of who drives that.
-    beside: bool = False
-    #: A task or thread recorded here while its generator waited: started by that, by who drives it, or by another one.
-    guessed: bool = False
     #: What calls that pass a wrapped client here are for, where that is not to act.
     purpose: str | None = None
     #: The last call that was recorded here.
@@ -287,8 +57,7 @@ class Scope:
         self._id = id
         self._agent = agent
         self._step = step
-        self._tokens: list[Token[Scope | None]] = []
-        #: The last end of the run that there was before this.
+        self._tokens: list[Token[Entered | None]] = []
         self._end = recorder.ends
 
     @property
@@ -544,41 +313,6 @@ class Scope:
         """Records an action around the code that acts: `with step.acting("search", args) as action: action.result = ...`."""
         return Acting(self, named(name, "name"), arguments, metadata, llm_call=llm_call, tool_call_id=tool_call_id)
 
-    # --- being the current scope -------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        around = _current.get()
-        if _in_generators:
-            if around is not None and around is not self:
-                self._below = around
-            around = current()
-        if not self._tokens:
-            self._around, self._gone, self._end = around if around is not self else None, False, self._recorder.ends
-        self._tokens.append(_current.set(self))
-        frame = _getframe(1)
-        code = frame.f_code
-        if code.co_flags & SUSPENDS or code.co_name in ENTERING or _in_generators:  # each step asks: no call
-            generators.enter(self, frame)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.frames:
-            generators.leave(self, _getframe(1))
-            self._around, self._below = _standing(self._around), _standing(self._below)  # what is left is let go
-            self.drivers = frozenset()
-        if self._tokens:
-            token = self._tokens.pop()
-            self._gone = not self._tokens
-            leave(self, token)
-        else:
-            self._gone = True
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.__exit__(kind, error, trace)
-
 
 class Step(Scope):
     """One step: an observation, the decision, the action and the outcome."""
@@ -626,3 +360,9 @@ class Acting(Scope):
         about: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock, **self._answers}
         about |= {"metadata": self.metadata, "id": self._id}
         self._parent.action(self._name, self._arguments, self.result, ok=ok, error=failure, **about)
+
+
+#: The run, step or action around the caller; None outside of a run. All that is entered is a `Scope`.
+current: Callable[[], Scope | None] = cast(Callable[[], Scope | None], entering.current)
+#: The same, for a record: what may have lost its run is warned of.
+here: Callable[[], Scope | None] = cast(Callable[[], Scope | None], entering.here)

@@ -166,18 +166,15 @@ class _Asking:
 
     def begin(self, request: Any) -> tuple[Any, Exchange | None]:
         """The request to send, and the exchange to record; None for what is no call of a model."""
+        exchange = None
         try:
             sent = _content(request) if request.method == "POST" else b""
             url = request.url
             exchange = begun(request.method, url.path, request.headers, sent, self._decode, later_at(url.netloc))
             if exchange is None and request.method == "POST":
                 faults.unrecorded()
-        except Exception as error:
-            faults.fault(error)
-            return request, None
-        try:
             if self.tokens and exchange is not None and request.method == "POST":
-                return self._asked(request, exchange), exchange
+                request = self._asked(request, exchange)
         except Exception as error:
             faults.fault(error)
         return request, exchange
@@ -232,19 +229,20 @@ def recording(transport: Any, library: str, tokens: bool = False) -> Any:
 _HELD = ("ByteStream", "MultipartStream")
 
 
+def _is_held(request: Any) -> bool:
+    """Whether the body is in memory. That of a form or of a redirected request is, too, but was not read yet."""
+    return any(kind.__name__ in _HELD for kind in type(request.stream).__mro__)
+
+
 def _content(request: Any) -> bytes:
-    """The body of a request. That of a form or of a redirected request is in memory, too, but was not read yet. Nothing for one
-    that is sent as it is made, and is no call of a model (`_flows`)."""
-    if type(request.stream).__name__ in _HELD:
-        return bytes(request.read())
-    return bytes(request.content) if hasattr(request, "_content") else b""
+    """The body of a request; nothing for one that is sent as it is made, and is no call of a model (`_flows`)."""
+    return bytes(request.read()) if _is_held(request) else b""
 
 
 def _flows(request: Any) -> bool:
     """Whether the body of a call of a model is sent as it is made: then it is read first, as all of it is to be recorded."""
     try:
-        unread = type(request.stream).__name__ not in _HELD and not hasattr(request, "_content")
-        return unread and request.method == "POST" and dialects.of_path(request.url.path) is not None
+        return not _is_held(request) and request.method == "POST" and dialects.of_path(request.url.path) is not None
     except Exception as error:
         faults.fault(error)
         return False

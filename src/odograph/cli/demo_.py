@@ -20,5 +20,5 @@ def run(args: argparse.Namespace) -> int:
     from ..demo import main
 
     if args.store is not None:
-        raise InvalidInput("the demo makes a store of its own; --out DIR is the folder for it, and --store says nothing")
+        raise InvalidInput("the demo makes its own store; name the folder with --out DIR, and leave --store out")
     return main(args.out, model=args.model)

@@ -79,7 +79,8 @@ def _sealed(facts: dict[str, Any]) -> None:
     if sealed["orphans"]:
         print(
             paint(
-                f"orphaned: {len(sealed['orphans'])} files of a seal that was stopped; the next seal takes or deletes them",
+                f"orphaned: {len(sealed['orphans'])} files of a seal that was stopped;"
+                " the next seal takes or deletes these files",
                 "yellow",
             )
         )

@@ -95,7 +95,9 @@ def _wanted(found: list[Place], args: argparse.Namespace) -> bool:
         print(text)
     total = f"{sum(p.files for p in found):,} files, {size(sum(p.bytes for p in found))}"
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InvalidInput(f"{total} found, and nobody to ask; give --yes to import them, or name a PATH")
+        raise InvalidInput(
+            f"{total} found, and there is no terminal to ask on; give --yes to import these sessions, or name a PATH"
+        )
     try:
         return input(f"Import {total} into {line(str(args.store or default_place()))}? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:

@@ -151,7 +151,7 @@ def _print(found: Any) -> None:
     if others:
         print(f"of {whole:,} labels: {others}")
     if found.evidence_dropped:
-        print(f"{found.evidence_dropped:,} quotes were dropped: they occur nowhere in the session")
+        print(f"{found.evidence_dropped:,} quotes were dropped: the session does not contain them")
     if found.stale:
         print(f"{found.stale:,} labels are stale: earlier versions of the rubric gave them")
     print(

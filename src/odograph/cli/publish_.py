@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     before = f"; {found.before:,} were there" if found.before else ""
     print(paint(f"published {found.files:,} files of {found.commits:,} commits, {size(found.bytes)}{before}", "green"))
     if found.merged:
-        print(f"{found.merged:,} trajectories went record by record, as other machines had sealed more of them")
+        print(f"{found.merged:,} trajectories were copied record by record, as other machines had sealed more of their records")
     if found.worlds:
         print(f"{found.worlds:,} {'worlds' if found.worlds > 1 else 'world'} with all ticks")
     for name, why in found.left.items():

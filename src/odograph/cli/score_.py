@@ -65,7 +65,7 @@ def _print(report: ScoreReport) -> None:
     row = [line(report.function), line(report.version), *(f"{n:,}" for n in counts), f"{report.records:,}"]
     print("\n".join(table(["function", "version", *keys, "rewards"], [row], right=set(range(2, 9)))))
     if report.superseded:
-        print(f"{report.superseded:,} earlier rewards of it are superseded")
+        print(f"{report.superseded:,} earlier rewards by this function are superseded")
     for failed in report.failed[:_SHOWN]:
         print(f"  failed: {failed['trajectory'][-8:]} {line(failed['error'])}")
     if len(report.failed) > _SHOWN:

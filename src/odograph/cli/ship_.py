@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with existing_store(args) as store:
         if store.backend.place.remote is None:
-            raise InvalidInput(f"{str(store.backend)!r} is not served elsewhere: nothing of it waits; name it as https://HOST")
+            raise InvalidInput(
+                f"{str(store.backend)!r} is not served elsewhere, so no records wait here; name a served store as https://HOST"
+            )
         before = store.health()["unshipped"]
         store.flush()
         if args.json:

@@ -45,7 +45,9 @@ class Receiver:
 
     def __init__(self, collector: Collector, *, host: str, token: str | None = None, hosts: Iterable[str] = ()) -> None:
         if token is None and not is_loopback(host):
-            raise InvalidInput(f"listening on {host} lets other machines in: give a token (--token) that they must send")
+            raise InvalidInput(
+                f"listening on {host} lets other machines in: give a token (--token), which every sender must send"
+            )
         self._collector = collector
         self._access = Access.of(host, 0, token=token, hosts=hosts)
         self._open = token is None

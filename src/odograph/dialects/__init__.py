@@ -7,12 +7,12 @@ as those of others.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
 
-from ..errors import InvalidInput, described
+from ..errors import InvalidInput, OdographError, described
 from ..plugins import Door
 from ..prefix import Prefix
 from . import defaults
@@ -82,7 +82,7 @@ def find(name: str) -> Dialect:
     for known in (*_ours().values(), *_found.values()):
         if name and name in (known.NAME, known.SHORT):
             return known
-    dialect = _whole(_DOOR.find(name))
+    dialect = _named(_whole(_DOOR.find(name)))
     if dialect.NAME in _ours():
         raise InvalidInput(f"{name} calls its dialect {dialect.NAME!r}, which is one of ours; another name was expected")
     _found[dialect.NAME] = dialect
@@ -97,7 +97,7 @@ def spoken(name: str) -> Dialect:
     dialect = find(name)
     if not _speakable(dialect):
         able = ", ".join(d.NAME for d in _known() if _speakable(d))
-        raise InvalidInput(f"{dialect.NAME} can be recorded, but no agent speaks it; agents speak: {able}")
+        raise InvalidInput(f"{dialect.NAME} can be recorded, but agents can't use the dialect; agents use: {able}")
     return dialect
 
 
@@ -144,6 +144,26 @@ def _whole(found: Any) -> Dialect:
         if value is not None and not member.startswith("_"):
             whole[member] = value
     return cast(Dialect, SimpleNamespace(**whole))
+
+
+def _named(dialect: Dialect) -> Dialect:
+    """A stranger's dialect, whose failures name the dialect and not the agent, judge or view that asked it."""
+
+    def named(member: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return fn(*args, **kwargs)
+            except OdographError:
+                raise
+            except Exception as error:
+                raise InvalidInput(f"the dialect {dialect.NAME!r} failed in {member}(): {described(error)}") from error
+
+        return call
+
+    for member, value in list(vars(dialect).items()):
+        if callable(value):
+            setattr(dialect, member, named(member, value))
+    return dialect
 
 
 def of(record: Any) -> Dialect:

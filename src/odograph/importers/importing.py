@@ -146,7 +146,7 @@ class _Import(NamedTuple):
         for session in importer.read(file):
             bare = all(isinstance(record, (Start, StepStart, End)) for record in session.records)
             if bare and importer.NAME != "odograph":  # our own copies are whole: a run of ours may have done nothing
-                session.warn("nothing was found in it that a model or a tool did")
+                session.warn("no call of a model or a tool was found in the file")
             if session.warnings:
                 report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
             id, new = self.add(session.records)

@@ -96,7 +96,7 @@ def members(path: Path) -> Iterator[Path]:
                     if info.file_size > most:
                         raise InvalidInput(too_large(info.filename, f"{info.file_size:,}", info.compress_size))
                     if not (folder / info.filename).resolve().is_relative_to(folder):
-                        raise InvalidInput(f"the zip holds {info.filename!r}, which leads out of it")
+                        raise InvalidInput(f"the zip holds {info.filename!r}, which leads out of the zip")
                     left -= info.file_size  # more than it says is an error of its checksum
                     archive.extract(info, folder)
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:  # RuntimeError: a password

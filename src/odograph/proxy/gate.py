@@ -80,7 +80,7 @@ class Gate:
     def issue(self, whose: Address) -> str:
         """A ticket for a run: who holds it records in that run, and nobody else does. Raises InvalidInput."""
         if whose.run is None:
-            raise InvalidInput("a ticket is for a run; it was given none")
+            raise InvalidInput("a ticket is for a run: the name of a run was expected")
         if len(self._tickets) >= _MOST_TICKETS:
             raise InvalidInput(f"there are {_MOST_TICKETS:,} tickets, which is the most; end runs that are over")
         ticket = TICKET + secrets.token_urlsafe(24)
@@ -104,18 +104,18 @@ class Gate:
                 raise Refused(
                     403,
                     "host",
-                    f"the Host {host[:100]!r} is none of this proxy's; --allow-host allows it (now: {sorted(self._hosts)})",
+                    f"the Host {host[:100]!r} is no name of this proxy; --allow-host allows a name (now: {sorted(self._hosts)})",
                 )
             if len(self._known) < _MOST_KNOWN:
                 self._known.add(host)
         origin = headers.get("origin")
         if origin is not None and origin.lower().rstrip("/") not in self._origins:
-            raise Refused(403, "origin", f"pages of {origin[:100]!r} may not use this proxy; --allow-origin allows them")
+            raise Refused(403, "origin", f"pages of {origin[:100]!r} may not use this proxy; --allow-origin allows an origin")
 
     def check_control(self, headers: Mapping[str, str]) -> None:
         """Raises Refused for a request to control the proxy that does not have the token."""
         if self._token is None:
-            raise Refused(403, "control", "this proxy was started without --token, so it can't be controlled over HTTP")
+            raise Refused(403, "control", "this proxy was started without --token, so HTTP requests can't control the proxy")
         if not any(same(key, self._token) for key in _keys(headers, "")):
             raise Refused(401, "token", "controlling the proxy needs its token, as `Authorization: Bearer TOKEN`")
 
@@ -138,7 +138,7 @@ class Gate:
             odd = [name for name in parts if name not in _OWN]
             if odd or (by_path is None and named not in (None, whose.run)):
                 raise Refused(
-                    403, "ticket", f"this ticket is for one run; it can't be used with another {odd[0] if odd else 'run'}"
+                    403, "ticket", f"this ticket is for one run, and can't be used with another {odd[0] if odd else 'run'}"
                 )
             found = msgspec.structs.replace(whose, **{k: v for k, v in parts.items() if k in ("agent", "purpose")})
         elif not token and (named in self._reserved or any(key.startswith(TICKET) for key in (*keys, named or ""))):

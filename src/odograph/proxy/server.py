@@ -323,7 +323,7 @@ class Door:
                 break
             size += len(data)
             if size > self._limits.body:
-                raise Refused(413, "too_large", f"the body has more than {self._limits.body:,} bytes, which is all that passes")
+                raise Refused(413, "too_large", f"the body has more than {self._limits.body:,} bytes, which is the limit")
             yield data
 
     async def _whole(self, request: web.BaseRequest) -> bytes:

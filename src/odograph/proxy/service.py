@@ -50,7 +50,9 @@ class Proxy:
         limits: Limits | None = None,
     ) -> None:
         if not is_loopback(host) and not token:
-            raise InvalidInput(f"listening on {host} lets other machines in: give a token (--token) that they must send")
+            raise InvalidInput(
+                f"listening on {host} lets other machines in: give a token (--token), which every sender must send"
+            )
         if token is not None and len(token) < 16:
             raise InvalidInput("a token has at least 16 characters")
         self.store = store
@@ -268,7 +270,7 @@ class Proxy:
         elif command == "end":
             run, status, attempt = given.get("run"), given.get("status", "completed"), given.get("attempt")
             if not isinstance(run, str) or status not in STATUSES or not isinstance(attempt, (int, type(None))):
-                raise InvalidInput(f"an end has a run (its name), and a status of {', '.join(STATUSES)}")
+                raise InvalidInput(f"the end of a run needs the run's name, and a status of {', '.join(STATUSES)}")
             self._gate.withdraw(run, attempt)
             answer = {"answer": given["answer"]} if "answer" in given else {}
             return {"trajectory": await self._recording.run(self._recording.placer.end, run, attempt, status, **answer)}

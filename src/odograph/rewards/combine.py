@@ -95,7 +95,7 @@ def discounted(part: Part | None = None, discount: float = 1.0, **about: Any) ->
     of = None if part is None else as_reward_function(part)
     if of is not None and of.per != "step":
         raise InvalidInput(
-            f"discounted takes a function of steps; {of.name} is one of the trajectory: decorate it with per='step'"
+            f"discounted takes a function of steps; {of.name} takes trajectories: decorate the function with per='step'"
         )
     name = about.pop("name", f"discounted_{of.name}" if of else "discounted")
     if of is not None and of.is_async:

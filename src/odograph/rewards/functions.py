@@ -69,9 +69,9 @@ class RewardFunction:
             raise TypeError(f"a reward function is a function, not {type(compute).__name__}")
         named = name if name is not None else getattr(compute, "__name__", "")
         if not isinstance(named, str) or not named:
-            raise TypeError(f"a reward function's name is a string, not {name!r}; give it one: name=")
+            raise TypeError(f"a reward function's name is a string, not {name!r}; give the function a name: name=")
         if named == "<lambda>":
-            raise TypeError('a lambda has no name of its own; give it one: odograph.reward(name="...")(lambda t: ...)')
+            raise TypeError('a lambda has no name; give the function a name: odograph.reward(name="...")(lambda t: ...)')
         if per not in get_args(Per):
             raise InvalidInput(f"per is 'trajectory', 'step' or 'group', not {per!r}")
         if source not in _SOURCES:

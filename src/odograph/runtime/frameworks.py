@@ -253,6 +253,6 @@ def _wrap_client(model: Any, framework: str, *names: str) -> None:
             wrap(client)
             return
     raise InvalidInput(
-        f"the model of this {framework} agent ({type(model).__name__}) holds no client of the openai or anthropic SDK; give it a"
-        " model object with one"
+        f"the model of this {framework} agent ({type(model).__name__}) holds no client of the openai or anthropic SDK; give the"
+        " agent a model object with such a client"
     )

@@ -19,7 +19,7 @@ import msgspec
 from .. import dialects
 from ..asking.endpoint import Unanswered
 from ..calls import Call
-from ..capture import scope
+from ..capture import entering, scope
 from ..capture.directing import director
 from ..capture.exchange import Exchange
 from ..capture.recorder import CallRef
@@ -268,7 +268,7 @@ class Running:
 
     def _start(self) -> None:
         context = copy_context()
-        context.run(scope.give, self._inside)
+        context.run(entering.give, self._inside)
         context.run(director.set, self)
         self._task = self._loop.create_task(self._work(), context=context)
         self._task.add_done_callback(lambda task: self._change.set())

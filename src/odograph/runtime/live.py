@@ -19,7 +19,9 @@ def opened(task: Task, store: Store, attempt: int | None = None, group: str | No
     id = task.id if attempt is None else f"{task.id}\0{attempt}"
     live = of(store, id)
     if live is not None and live.over is None and not live.replaced:
-        raise InvalidInput(f"a task with the id {task.id!r} is being run here already; give each an id of its own, or reset it")
+        raise InvalidInput(
+            f"a task with the id {task.id!r} is being run here already; give each task its own id, or reset the task"
+        )
     session = task._session = _live[_key(store, id)] = Session(task, store, attempt=attempt, group=group)
     if session.continued and task._past is not None:
         interrupted(task._past, session.run)
@@ -32,7 +34,7 @@ def session_of(task: Task, store: Store | None) -> Session:
     if session is None:
         session = opened(task, store or task._store or default_store())
     elif store is not None and store is not session.store:
-        raise InvalidInput(f"task {task.id!r} is being recorded in {session.store}; reset it to record it elsewhere")
+        raise InvalidInput(f"task {task.id!r} is being recorded in {session.store}; reset the task to record in another store")
     return session
 
 

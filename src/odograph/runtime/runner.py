@@ -202,7 +202,9 @@ class Runners:
         past = store.trajectory(id)
         here = f"trajectory {past.id[-8:]}"
         if past.end is not None and past.status != "cancelled":
-            raise InvalidInput(f"{here} is {past.status}; there is nothing to resume: fork it to go on from one of its steps")
+            raise InvalidInput(
+                f"{here} is {past.status}; there is nothing to resume: fork the trajectory to continue from one of its steps"
+            )
         if past.status == "running" and store.is_written_elsewhere(past.id):
             raise InvalidInput(f"{here} is being run by another process, or through another Store of this one")
         task = task_of(past, agent, conf, here)

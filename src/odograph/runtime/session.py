@@ -194,7 +194,7 @@ class Session:
         if self.replaced:
             raise InvalidInput(f"task {self.task.id!r} was resumed as another Task object; use that one")
         if self._stepping:
-            raise InvalidInput(f"task {self.task.id!r} is in the middle of a step; wait for it before the next")
+            raise InvalidInput(f"task {self.task.id!r} is in the middle of a step; wait for the end of the step")
         self._stepping = True
         try:
             await self._within_time(self.begin())

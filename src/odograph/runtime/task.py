@@ -214,5 +214,5 @@ class Task:
             return None
         action = take(self._results, asked)
         if action is None:
-            raise RunError(f"no result of {asked.name!r} was recorded, and a replay does not use it")
+            raise RunError(f"no result of {asked.name!r} was recorded, and a replay uses no tools")
         return result_of(action)

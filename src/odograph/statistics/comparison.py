@@ -105,7 +105,7 @@ def _check(names: Sequence[str], confidence: float) -> None:
 
 def _values(given: Mapping[str, Value], name: str) -> dict[str, float | str]:
     if not isinstance(given, Mapping):
-        raise InvalidInput(f"what is compared is a dict of trajectory ids to scores or labels, not a {type(given).__name__}")
+        raise InvalidInput(f"compare() takes dicts of trajectory ids to scores or labels, not a {type(given).__name__}")
     found: dict[str, float | str] = {}
     for key, value in given.items():
         if isinstance(value, str):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
@@ -29,7 +29,7 @@ from ..tables.shared import shared as tables_of
 from . import memory, writing
 from .journal import Durability, Journal, file_mode
 from .lines import is_folder
-from .served import SCHEMES, Served, Stored, served
+from .served import SCHEMES, Served, Stored, Unshipped, served
 from .settings import FILE, Settings, both, redactor_of, said, settings_in, stored_form, write
 
 if TYPE_CHECKING:  # imported where they are used: who only records neither reads nor seals
@@ -219,8 +219,8 @@ class Backend:
             commits.commit(new_id(), keys={"redact": mine}, expect={"redact": None})
         elif there is not None and there != mine:
             raise StoreError(
-                f"other machines redact what they seal into {self}, and this one does not redact in the same way: nothing was"
-                f" sealed. What was recorded is in {str(self.folder)!r}; open the store with the others' redact= and a new local="
+                f"this machine redacts in another way than the machines that sealed into {self} before: nothing was"
+                f" sealed. The records are in {str(self.folder)!r}; open the store with the others' redact= and a new local="
                 " folder, and record again"
             )
 
@@ -234,7 +234,7 @@ class Backend:
         self._check_here("repairing")
         lake = self.reader.lake
         if not isinstance(lake.commits, FolderCommits):
-            raise InvalidInput(f"the list of the files of {self} is in its catalog, which keeps it: there is nothing to repair")
+            raise InvalidInput(f"the list of the files of {self} is in its catalog: there is nothing to repair here")
         with self.lock("seal"):
             lake.close()
             commits, begin = lake.commits, lake.journal_key
@@ -333,9 +333,11 @@ class Backend:
             for file in files:
                 file.unlink(missing_ok=True)
 
-    def health(self) -> dict[str, Any]:
-        """The state of shipping to the server; empty for a store that is not served."""
-        return {} if self._shipping is None else self._shipping.health()
+    def health(self) -> Unshipped:
+        """The state of shipping to the server. Nothing waits for a store that is not served."""
+        if self._shipping is None:
+            return {"unshipped": 0, "unshipped_since": None, "unshipped_why": None}
+        return self._shipping.health()
 
     def close(self) -> None:
         """Syncs and closes all files. Removes a `memory:` store."""

@@ -180,10 +180,10 @@ class Catalog:
             self._text, self._each = text, each
             try:
                 self._caught_up()
+                if text:
+                    self.index_text()
             finally:
                 self._text, self._each = False, None
-            if text:
-                self.index_text()
 
     def _caught_up(self) -> None:
         with self._lock:

@@ -145,7 +145,7 @@ def _sorted(lake: Lake, path: str) -> Iterator[dict[str, Any]]:
         for start in range(0, rows.num_rows, _SOME):
             for row in rows_of(rows.slice(start, _SOME)):
                 if row["id"] < before:
-                    raise StoreError(f"{path} can't be merged: its rows are not in the order of ids, in which a seal writes them")
+                    raise StoreError(f"{path} can't be merged: its rows are not in the order of ids, as a seal writes rows")
                 before = row["id"]
                 yield row
 

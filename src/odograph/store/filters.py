@@ -179,7 +179,7 @@ def _range(name: str, given: Any) -> tuple[int | None, int | None]:
     for end in (low, high):
         parsed = parse_time(end)
         if end is not None and parsed is None:
-            raise InvalidInput(f"{end!r} is no time; write it as 2026-01-31 or 2026-01-31T12:00:00Z")
+            raise InvalidInput(f"{end!r} is no time; write a time as 2026-01-31 or 2026-01-31T12:00:00Z")
         ends.append(_held(parsed) if parsed is not None else None)
     return ends[0], ends[1]
 

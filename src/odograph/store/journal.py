@@ -284,8 +284,8 @@ class Journal:
         if self.files_lost == 1:
             with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
                 warnings.warn(
-                    f"odograph: the journal {self._path} was deleted or cut, or its folder exchanged, while it was written; what"
-                    " was recorded before is gone with it, recording goes on in a new file",
+                    f"odograph: the journal {self._path} was deleted, cut or moved while it was written; its earlier records"
+                    " are gone, and recording continues in a new file",
                     RuntimeWarning,
                     stacklevel=2,
                 )

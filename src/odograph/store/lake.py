@@ -81,8 +81,8 @@ class Lake:
         files = self.root / RECORDS.name
         if self.shared is None and is_folder(files) and next(files.glob("*.parquet"), None) is not None:
             raise StoreError(
-                f"{self.root / 'commits.sqlite'} is gone. It lists what is sealed, which is still there;"
-                " `odograph doctor --repair` makes it anew"
+                f"{self.root / 'commits.sqlite'} is gone. It lists the sealed files, which are still there;"
+                " `odograph doctor --repair` makes the list anew"
             )
         return False
 

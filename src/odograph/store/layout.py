@@ -9,6 +9,7 @@ import base64
 import hashlib
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -177,15 +178,13 @@ def row_of(line: bytes, writer: str, version: int) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(RECORDS.names)
     row["schema_version"] = version
     if line.startswith(_APART):
-        try:
+        with suppress(KeyError, TypeError):  # a field that is not there is None, which is of the wrong type
             row.update(message_row(line))
-        except (KeyError, TypeError) as error:
-            raise msgspec.ValidationError(f"a message or a list of ids without a field that it needs: {error}") from None
         row["writer"] = writer
         body = row["body"]
         whole = all(row[name] is None or _whole(row[name], 63) for name in ("stream", "n", "same"))
         if not whole or not isinstance(row["hash"], str | None) or not isinstance(row["trajectory"], str):
-            raise msgspec.ValidationError("a message or a list of ids with a field of the wrong type")
+            raise msgspec.ValidationError("a message or a list of ids lacks a field, or has a field of the wrong type")
         if row["kind"] == "message" and row["hash"] is None:
             row["hash"] = ""
         elif row["kind"] == "message" and body is not None and row["hash"] == _hash(body):

@@ -55,7 +55,7 @@ def hold(folder: Path) -> int:
         if str(folder) not in _made:
             break
         folder.mkdir(0o700, exist_ok=True)  # another process that opened a store swept it away before it was held
-    raise StoreError(f"the memory: store {folder.name} is gone; it lives as long as a process that uses it")
+    raise StoreError(f"the memory: store {folder.name} is gone; such a store lives as long as a process that uses the store")
 
 
 def _sweep(parent: Path, prefix: str) -> None:

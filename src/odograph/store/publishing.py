@@ -18,7 +18,6 @@ from ..tables.commits import Commit, Conflict
 from ..tables.files import DataFile, footer_of, opened
 from ..tables.folder import FolderCommits
 from ..tables.iceberg import IcebergCommits
-from ..tables.schema import arrow
 from ..trajectory import Trajectory
 from .lake import Lake
 from .layout import TABLES, TRAJECTORIES
@@ -52,12 +51,9 @@ def publish(
     `add` takes over trajectories by their records. `progress(done, total)` counts bytes. Raises InvalidInput, MissingExtra,
     StoreError.
     """
-    arrow()
     lake, team = source.lake, target.lake
     if not isinstance(lake.commits, FolderCommits) or not isinstance(team.commits, IcebergCommits):
-        raise InvalidInput(
-            "what is published is the store of a folder, to tables that machines share, such as 's3://bucket/runs'"
-        )
+        raise InvalidInput("publish() copies a store in a folder to tables that machines share, such as 's3://bucket/runs'")
     if not lake.exists:
         return Publication()
     source.catalog.look()  # at what was sealed just now

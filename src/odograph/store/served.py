@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TypedDict
 
 import msgspec
 
@@ -25,6 +26,14 @@ class Served(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __repr__(self) -> str:
         return f"Served({self.address!r})"
+
+
+class Unshipped(TypedDict):
+    """What waits on this machine for the server of a store: bytes, since when (seconds since 1970), and why."""
+
+    unshipped: int
+    unshipped_since: float | None
+    unshipped_why: str | None
 
 
 def served(address: str, token: str | None) -> Served:

@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -29,7 +28,7 @@ from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..log import logger
 from .journal import Journal, is_alive
 from .remote import BYTES, Line, Refusal, Unreached
-from .served import Served, Stored
+from .served import Served, Stored, Unshipped
 
 _CHUNK = 4 << 20
 _BEAT = 15.0  # seconds after which a server hears of a living writer
@@ -88,7 +87,7 @@ class Shipping:
                 return msgspec.json.decode((self.base / _KNOWN).read_bytes(), type=About)
             return None
         except msgspec.ValidationError as error:
-            raise StoreError(f"what {self.line} says of its store can't be read: {error}") from None
+            raise StoreError(f"the answer of {self.line} about its store can't be read: {error}") from None
         with suppress(OSError):
             self.base.mkdir(0o700, parents=True, exist_ok=True)
             new = self.base / f".{_KNOWN}.{os.getpid()}"
@@ -199,7 +198,7 @@ class Shipping:
                 total += max(0, path.stat().st_size - self._sent.get(path.name, (0, 0.0))[0])
         return total
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Unshipped:
         """What waits here, since when, and why."""
         return {"unshipped": self.waiting(), "unshipped_since": self.since, "unshipped_why": self.failure}
 
@@ -231,8 +230,8 @@ class Shipping:
         digest = path.parent.parent.name
         if digest != self._folder:
             raise StoreError(
-                f"what waits in {str(path.parent.parent)!r} was redacted in another way than {self.line} redacts now;"
-                f" `odograph ship --store {self.line}` redacts it anew"
+                f"the records in {str(path.parent.parent)!r} were redacted in another way than {self.line} redacts now;"
+                f" `odograph ship --store {self.line}` redacts the records anew"
             )
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -270,7 +270,7 @@ class Opened:
             about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
             raise (DamagedFile if source is None else StoreError)(
-                f"{path} is gone: put it back, all others can be read; `odograph doctor` says what else is gone"
+                f"{path} is gone: put the file back. All other files can be read; `odograph doctor` lists all missing files"
             ) from error
         except (OSError, ValueError, KeyError, arrow().ArrowException) as error:
             raise self._unreadable(error) from error

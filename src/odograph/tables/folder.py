@@ -57,7 +57,7 @@ class FolderCommits:
         if self._open is not None and self._file != (there := _file_at(self._path)):
             if there is None:  # what is written to a file without a name is lost
                 raise StoreError(
-                    f"{self._path} is gone: somebody deleted it while it was open; `odograph doctor --repair` makes it anew"
+                    f"{self._path} is gone: somebody deleted the open file; `odograph doctor --repair` makes the file anew"
                 )
             self.close()  # another one took its place
         if self._open is None:
@@ -117,7 +117,7 @@ class FolderCommits:
             if db.execute("pragma user_version").fetchone()[0] == 0:
                 raise sqlite3.DatabaseError("it is the database of another program")
         elif next(self.root.glob("*/[!.]*.parquet"), None) is not None:
-            raise sqlite3.DatabaseError("it lists no file, and there are files")
+            raise sqlite3.DatabaseError("it lists no files, but there are files")
 
     def _unchanging(self) -> sqlite3.Connection | None:
         """The database for one question, where nothing can be written, not even the files that SQLite needs beside it."""
@@ -236,7 +236,7 @@ class FolderCommits:
             seq = int(cursor.lastrowid or 0)
             for path in remove:
                 if not db.execute("update files set removed=? where path=? and removed is null", (seq, path)).rowcount:
-                    raise Conflict(f"{path} is no live file: somebody else took it out first")
+                    raise Conflict(f"{path} is no live file: another process removed the file first")
             db.executemany(
                 "insert into files values(?,?,?,?,?,?,null)",
                 [(f.path, f.table, f.rows, f.bytes, properties_json({"rows": f.groups, "crc": f.crc}), seq) for f in add],

@@ -242,7 +242,9 @@ class IcebergCommits:
             self._space.load(self._truth_name)
             self._looked = True
             if self._truth is None:
-                raise StoreError(f"{self._shared} has no table {self._truth_name!r} any more: somebody took it out meanwhile")
+                raise StoreError(
+                    f"{self._shared} has no table {self._truth_name!r} any more: somebody dropped the table meanwhile"
+                )
             done = self._find(id)
             if done is not None:
                 return done.seq
@@ -287,7 +289,7 @@ class IcebergCommits:
             live = {one.file.path for one in self.files(name)}
             for path in gone:
                 if path.startswith(f"{name}/") and path not in live:
-                    raise Conflict(f"{path} is no live file: somebody else took it out first")
+                    raise Conflict(f"{path} is no live file: another process removed the file first")
         if check is not None:
             check()
 

@@ -212,7 +212,7 @@ class Namespace:
         for _ in tries():
             table = self.load(name)
             if table is None:
-                raise StoreError(f"{self._shared} has no table {name!r} any more: somebody took it out meanwhile")
+                raise StoreError(f"{self._shared} has no table {name!r} any more: somebody dropped the table meanwhile")
             missing = self._missing(name, files)
             if not missing:
                 return
@@ -319,7 +319,7 @@ class Namespace:
             return self.loaded[path.split("/")[0]].io.new_input(url).open(seekable=True)
         except FileNotFoundError:
             raise StoreError(
-                f"{url} is gone: put it back, all others can be read; `odograph doctor` says what else is gone"
+                f"{url} is gone: put the file back. All other files can be read; `odograph doctor` lists all missing files"
             ) from None
 
     def delete(self, path: str) -> None:

@@ -64,13 +64,13 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
         )
     if isinstance(catalog, dict):
         if not all(isinstance(k, str) and isinstance(v, str) for k, v in catalog.items()):
-            raise InvalidInput("the settings of a catalog are texts by name, as pyiceberg takes them")
+            raise InvalidInput("the settings of a catalog are a dict of texts, as for pyiceberg")
     elif not isinstance(catalog, str):
         raise InvalidInput(f"catalog is a text or a dict of pyiceberg's settings, not {type(catalog).__name__}")
     if namespace is None:
         namespace = re.sub(r"[^a-z0-9_]+", "_", (parts.path.strip("/") or parts.netloc).rpartition("/")[2].lower()) or "runs"
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", namespace):
-        raise InvalidInput(f"a namespace is names of letters, digits, _ and -, with . between them; found {namespace!r}")
+        raise InvalidInput(f"a namespace has names of letters, digits, _ and -, joined by dots; found {namespace!r}")
     return Shared(place, catalog, namespace)
 
 

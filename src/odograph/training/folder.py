@@ -54,9 +54,7 @@ def check_free(place: Path, out: str | Path) -> None:
     for path in place.rglob("*"):
         name = path.relative_to(place).as_posix()
         if not path.is_dir() and name not in ours:
-            raise InvalidInput(
-                f"{str(out)!r} is an export with something else in it: {name!r}; name a folder that is new or empty"
-            )
+            raise InvalidInput(f"{str(out)!r} is an export with other files in it: {name!r}; name a folder that is new or empty")
 
 
 def _move(draft: Path, place: Path) -> None:

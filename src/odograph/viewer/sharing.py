@@ -77,7 +77,7 @@ class Sharing:
         if not start.isascii() or not start.isdigit() or len(start) > 18:
             raise InvalidInput("from= says at which byte of the journal the body begins")
         if request.query.get("redact", "") != digest_of(await self._worked(self._backend.redaction)):
-            raise Refused(412, "the store redacts in another way than what was sent; open it again")
+            raise Refused(412, "the store redacts in another way than the sender; open the store again")
         at, rest = int(start), bytearray()
         try:
             async for piece in request.content.iter_chunked(_PIECE):

@@ -288,5 +288,5 @@ def proposed(behaviours: Sequence[Behaviour], question: str = "") -> str:
     try:
         Rubric.of(text)
     except InvalidInput as error:
-        raise AssertionError(f"the proposed rubric is none: {error}") from error
+        raise AssertionError(f"the proposed rubric can't be used: {error}") from error
     return text

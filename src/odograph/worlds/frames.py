@@ -142,7 +142,7 @@ def returned(name: str, table: Table, before: Any, after: Any, texts: Texts, red
             raise WorldError(f"{name} returned {field.name!r} with another type ({error}); nothing was written") from error
     active = arrays[table.names.index("is_active")]
     if active.null_count:
-        raise WorldError(f"{name} returned is_active without a value; it is true or false; nothing was written")
+        raise WorldError(f"{name} returned is_active without a value; true or false was expected, and nothing was written")
     return pa.table(arrays, schema=table.arrow)
 
 

@@ -37,7 +37,7 @@ class Template(msgspec.Struct, frozen=True):
         found = {name: part.strip() for name, part in zip(parts[1::2], parts[2::2], strict=True)}
         if set(found) != {"system", "user"} or len(parts) != 5:
             raise InvalidInput(
-                "a prompt's text has a line '# system', the system prompt, a line '# user', and what the user says"
+                "a prompt's text has a line '# system', the system prompt, a line '# user', and the user's message"
             )
         places = set(_PLACE.findall(text))
         unknown = sorted(places - set(PLACES))

@@ -115,7 +115,7 @@ class Rubric(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("a rubric begins with a header: a line '---', lines such as 'values: good, bad', and a line '---'")
         header, body = _header(found[1]), found[2].strip()
         if not body:
-            raise InvalidInput("the text below the header is empty; it tells the judge what to judge")
+            raise InvalidInput("the text below the header is empty; this text tells the judge what to judge")
         form = _form(header)
         examples = tuple(
             Example(v.strip(" *`"), t.strip()) for part in _EXAMPLES.findall(body) for v, t in _EXAMPLE.findall(part)

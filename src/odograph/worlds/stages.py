@@ -37,7 +37,7 @@ class Stages:
             raise TypeError(f"a processor is an object: {processor.__name__}(), not the class")
         if not callable(getattr(processor, "process", None)) or not isinstance(getattr(processor, "components", None), tuple):
             raise TypeError(
-                f"a processor has components (a tuple), priority and process(); {type(processor).__name__} lacks one of them"
+                f"a processor has components (a tuple), priority and process(); {type(processor).__name__} lacks a member"
             )
         priority = getattr(processor, "priority", 0)
         if isinstance(priority, bool) or not isinstance(priority, (int, float)) or priority != priority:

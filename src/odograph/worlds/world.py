@@ -508,7 +508,7 @@ class World:
         ours = self._storage
         if storage is not None and (asked := where_of(storage)).key != ours.where.key:
             raise InvalidInput(
-                f"a fork is in the storage of its world ({ours.where}), not in {asked}: it refers to the rows of its parent"
+                f"a fork is in the storage of its world ({ours.where}), not in {asked}: a fork refers to the rows of its parent"
             )
         ours.look()
         async with self._alone():

@@ -47,7 +47,7 @@ def read(path: Path) -> Iterator[Session]:
     began = [[s.get(k) for k in ("timestamp", "source", "message")] for s in steps[:2]]
     session = Session(NAME, *key, content_hash(began), started=started)
     if own:
-        session.warn("changed since Odograph wrote it: read as any other ATIF file")
+        session.warn("this file was changed after Odograph wrote the file: read like any other ATIF file")
     agent = obj(value.get("agent"))
     task = next((content_text(s.get("message")) for s in steps if s.get("source") == "user"), None)
     about = without(value, "steps", "agent", "subagent_trajectories", "extra")

@@ -104,7 +104,9 @@ def read(path: Path) -> Iterator[Session]:
     made = partial(_session, path, requests)
     with path.open("rb") as file:
         if not _is_answer(first := first_row(file.read(65536))) and _asked(first) is not None:
-            raise NotBegun("requests of a batch, without answers; expected the file of the answers: put this one beside it")
+            raise NotBegun(
+                "requests of a batch, without answers; import the file of the answers, and put this file beside that file"
+            )
     return sessions_of_rows((v for _, v in lines), lines, _is_answer, made, "answer of a batch")
 
 

@@ -40,7 +40,7 @@ def recognise(path: Path, head: bytes) -> bool:
 def read(path: Path) -> Iterator[Session]:
     """The session of a file. Raises NotBegun where nothing was asked."""
     if path.suffix == ".json" and path.with_suffix(".jsonl").is_file():
-        raise NotBegun("a chat that goes on in the log beside it")
+        raise NotBegun("a chat that continues in the log beside this file")
     problems: list[str] = []
     try:
         whole = obj(loads(path.read_bytes()))

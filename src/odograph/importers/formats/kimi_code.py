@@ -61,7 +61,7 @@ def read(path: Path) -> Iterator[Session]:
     that nothing was said in since."""
     folder = path if path.is_dir() else path.absolute().parent.parent.parent
     if not (folder / "agents" / "main" / "wire.jsonl").is_file():
-        raise InvalidInput("a wire of Kimi Code outside of a session's folder; expected it as agents/main/wire.jsonl")
+        raise InvalidInput("a wire of Kimi Code outside of a session's folder; agents/main/wire.jsonl was expected")
     state = _json(folder / "state.json")
     main = _Wire(folder / "agents" / "main" / "wire.jsonl")
     id = text(state.get("id")) or folder.name

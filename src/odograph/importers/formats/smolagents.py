@@ -108,7 +108,7 @@ def _step(transcript: Transcript, step: dict[str, Any]) -> None:
     if made:
         transcript.next_result(**seen)
     if made > 1:
-        transcript.session.warn("results of several tools that are one text, which the first of them has")
+        transcript.session.warn("several tools with one common text as result: the first tool has the text")
     if error and not made:
         transcript.session.add(Note(name="error", data=error, step=transcript.step, source_time=when))
 

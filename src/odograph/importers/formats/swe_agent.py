@@ -70,7 +70,7 @@ def _session(path: Path, value: dict[str, Any], whole: dict[str, Any], attempt: 
     session = Session(NAME, instance, attempt, content_hash([task, history[:2] or steps[:1]]))
     for name, found in (("trajectory", steps), ("history", history)):
         if len(found) < len(items(value.get(name))):
-            session.warn(f"items of `{name}` that are no object", len(value[name]) - len(found))
+            session.warn(f"items of `{name}` that are no objects", len(value[name]) - len(found))
     source = {
         **without(whole, "trajectory", "history", "info", "attempts"),
         **({"attempt": attempt} if attempt is not None else {}),

@@ -1,0 +1,61 @@
+"""What a recording method takes: numbers and requests of any class, bodies that are read in pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy
+import pytest
+
+import odograph
+
+
+def test_a_reward_is_a_number_of_any_class(store: odograph.Store) -> None:
+    """A number of a class of its own is its value; what only looks like one is refused, with its class."""
+    given: list[Any] = [Decimal("0.5"), Fraction(1, 2), numpy.float32(0.5), numpy.float64(0.5), 0.5, True, 0]
+    with store.record(task="t") as run:
+        for number, value in enumerate(given):
+            run.reward(value, str(number))
+        for wrong in ("1", b"1", object(), [1.0]):
+            with pytest.raises(TypeError, match=rf"a reward is a number or None, not {type(wrong).__name__}"):
+                run.reward(wrong)  # type: ignore[arg-type]
+    assert [r.value for r in store.trajectory(run.id).rewards] == [0.5, 0.5, 0.5, 0.5, 0.5, 1.0, 0.0]
+
+
+def test_a_request_is_an_object_of_any_class(store: odograph.Store) -> None:
+    """A request that is no dict is kept as the dict that it amounts to: model and messages are read from it."""
+
+    @dataclass
+    class Asked:
+        model: str
+        messages: list[dict[str, str]]
+
+    @dataclass
+    class Sampling:
+        temperature: float
+
+    messages = [{"role": "user", "content": "q"}]
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(request=Asked("m", messages), response="a")  # type: ignore[arg-type]
+        step.llm_call(model="m", messages=messages, params=Sampling(0.0), response="a")  # type: ignore[arg-type]
+    one, two = store.trajectory(run.id).llm_calls
+    assert (one.model, one.messages, one.request) == ("m", messages, {"model": "m", "messages": messages})
+    assert two.request == {"model": "m", "messages": messages, "temperature": 0.0}
+
+
+def test_what_is_usual_is_left_out_and_what_is_not_is_kept(store: odograph.Store) -> None:
+    """Parameters of a plain dict, the source of a reward and details of a call are on record as given."""
+    with store.record(task="t") as run, run.step() as step:
+        step.llm_call(model="m", messages=[], params={"temperature": 0.0}, response="a", metadata={"k": 1})
+        step.reward(1.0, source="human", supersedes="r0", extra={"why": 1})
+        step.reward(1.0)
+    t = store.trajectory(run.id)
+    (call,) = t.llm_calls
+    assert (call.request, call.record.extra) == ({"model": "m", "messages": [], "temperature": 0.0}, {"k": 1})
+    assert [(r.source, r.supersedes, r.extra) for r in t.all_rewards] == [
+        ("human", "r0", {"why": 1}),
+        ("environment", None, None),
+    ]
