@@ -18,7 +18,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import layout, sealing
+from odograph.store import committing, layout
 from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
@@ -358,18 +358,18 @@ def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypat
     """A column that some files lack is null there, whichever file comes first; the same database answers again."""
     question = "select count(*) as n, count(author) as a from facts where kind='reward'"
 
-    class Earlier(sealing.Writer):
+    class Earlier(committing.Writer):
         def __init__(self, root: Path, path: str, table: Any, *rest: Any) -> None:
             super().__init__(root, path, table.only([n for n in table.names if n != "author"]), *rest)
 
         def write(self, rows: Any) -> None:
             super().write(rows.drop_columns(["author"]) if "author" in getattr(rows, "column_names", ()) else rows)
 
-    for writer in (sealing.Writer, Earlier, sealing.Writer):
+    for writer in (committing.Writer, Earlier, committing.Writer):
         with store.record(task="t") as run:
             run.reward(1.0, author="me")
         with monkeypatch.context() as then:
-            then.setattr(sealing, "Writer", writer)
+            then.setattr(committing, "Writer", writer)
             store.seal()
     for _ in range(2):
         assert store.sql(question).list() == [{"n": 3, "a": 2}]

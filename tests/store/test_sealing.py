@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.cli import main
-from odograph.store import compacting, layout, sealing
+from odograph.store import committing, compacting, layout, sealing
 from odograph.store import lake as lake_module
 from odograph.tables import files
 from odograph.types import Action
@@ -295,8 +295,8 @@ STAGES = ["rows", "records", "facts", "trajectories", "commit", "delete"]
 def killed(store: odograph.Store, stage: str, what: str = "seal()") -> None:
     code = f"""
         import os, signal, odograph
-        from odograph.store import sealing
-        sealing.stage = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {stage!r} else None
+        from odograph.store import committing
+        committing.stage = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == {stage!r} else None
         odograph.open({str(store.root)!r}).{what}
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
@@ -332,7 +332,7 @@ def test_what_is_written_while_a_seal_runs_counts_once(store: odograph.Store, mo
             other.append(ids[0]).reward(7.0, name="late")
             assert next(other.summaries()).reward == 7.0
 
-    monkeypatch.setattr(sealing, "stage", late)
+    monkeypatch.setattr(committing, "stage", late)
     store.seal()
     before = seen(other)
     assert before["summaries"][0].reward == 7.0
@@ -532,7 +532,7 @@ def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monk
 
 def test_reading_all_keeps_few_row_groups(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader of all trajectories keeps of the sealed files has a bound in bytes, however many row groups there are."""
-    monkeypatch.setattr(sealing, "_GROUP", 64)  # a row group each, or two
+    monkeypatch.setattr(committing, "_GROUP", 64)  # a row group each, or two
     ids = fill(store, count=8)
     store.close()
     store.seal()

@@ -15,10 +15,11 @@ from ..tables.commits import Conflict
 from ..tables.files import DamagedFile, DataFile
 from ..tables.schema import arrow
 from ..tables.values import rows_of
-from . import sealing
+from . import committing
+from .committing import Output
 from .lake import Lake
 from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES
-from .sealing import Output, parts_of, recover, runs
+from .sealing import parts_of, recover, runs
 
 _SMALL = 128 << 20  # files of `records` below it are merged
 _MOST = 1 << 30  # bytes that one file is merged to at most
@@ -94,7 +95,7 @@ def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
         stay = [part for part in parts if part.path not in paths]
         output.summary({**row, **runs([*stay, *output.parts.pop(row["id"], ())])})
     output.finish()
-    sealing.stage("rows")
+    committing.stage("rows")
     facts = {one.file.path for one in lake.commits.files(FACTS.name)} & {f"{FACTS.name}/{p.split('/')[1]}" for p in paths}
     for path in sorted(facts):
         for batch in lake.batches(path, FACTS):

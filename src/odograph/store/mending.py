@@ -18,12 +18,13 @@ from ..tables.files import DamagedFile
 from ..tables.schema import arrow
 from ..tables.values import rows_of
 from ..types import AnyRecord
+from .committing import Output
 from .indexing import Batch
 from .lake import FOLDER, Lake, Part
 from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES, fact_of
 from .lines import Damage, File, decode
 from .rows import create
-from .sealing import Output, parts_of, summary_row
+from .sealing import parts_of, summary_row
 
 
 def summaries(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:

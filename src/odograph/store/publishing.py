@@ -19,10 +19,10 @@ from ..tables.files import DataFile, footer_of, opened
 from ..tables.folder import FolderCommits
 from ..tables.iceberg import IcebergCommits
 from ..trajectory import Trajectory
+from .committing import unchanged
 from .lake import Lake
 from .layout import TABLES, TRAJECTORIES
 from .reader import Reader
-from .sealing import unchanged
 
 _CONFLICTS = 10
 

@@ -24,10 +24,12 @@ from ..tables.schema import Table, arrow
 from ..tables.shared import Shared, unanswered
 from ..types import AnyRecord
 from . import memory
+from .interruptible import interruptible
 from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, fact_of, row_of
 from .lines import Gone, decode, read_ranges
 
 if TYPE_CHECKING:
+    from .catalog import Catalog
     from .reader import Reader
 
 #: The views, and what a row of each is.
@@ -40,7 +42,6 @@ VIEWS = {
 Frame = Literal["trajectories", "facts", "records"]
 FRAMES: tuple[Frame, ...] = get_args(Frame)
 _BATCH = 2000
-_STOPS = 1.0  # seconds in which a query that is stopped mostly is over
 _ATTEMPTS = 5
 
 _TRAJECTORIES = """
@@ -133,10 +134,11 @@ class Rows:
             try:
                 if self._connection is None:
                     connection = self._connect()
-                    self._wait(connection, self._execute)
+                    found = self._wait(connection, lambda connection: read(self._execute(connection)))
                     self._connection = connection
+                    return found
                 return self._wait(self._connection, read)
-            except Gone:  # a compaction merged a file that can't be read
+            except Gone:
                 continue
             except DamagedFile as error:  # that machines share
                 if self._given or not self._damaged(str(error)):
@@ -160,35 +162,17 @@ class Rows:
                     raise InvalidInput(f"the query failed: {_first(error)}; the tables are {', '.join(VIEWS)}") from None
 
     def _wait(self, connection: Any, do: Callable[[Any], Any]) -> Any:
-        """What `do` makes of the connection, in a thread of its own: DuckDB lets no signal through while a part of its work
-        takes long, and some functions can't be stopped. Ctrl-C and the end of the time end the wait."""
-        given: list[Any] = []
-        wrong: list[BaseException] = []
-        over = threading.Event()
-
-        def work() -> None:
-            try:
-                given.append(do(connection))
-            except BaseException as error:
-                wrong.append(error)
-            over.set()
-
+        """What `do` makes of the connection. Ctrl-C and the end of the time end the wait."""
         began = time.monotonic()
-        threading.Thread(target=work, name="odograph-sql", daemon=True).start()
         try:
-            if not over.wait(self._left):
-                raise StoreError(
-                    f"the query took more than {self._timeout:g} s and was stopped; ask for less, or give it more time"
-                )
-        except BaseException:
-            connection.interrupt()
-            over.wait(_STOPS)
-            raise
+            found = interruptible(lambda: do(connection), connection.interrupt, self._left)
+        except TimeoutError:
+            raise StoreError(
+                f"the query took more than {self._timeout:g} s and was stopped; ask for less, or give it more time"
+            ) from None
         if self._left is not None:
             self._left = max(0.0, self._left - (time.monotonic() - began))
-        if wrong:
-            raise wrong[0]
-        return given[0]
+        return found
 
 
 def _apart(names: list[str]) -> list[str]:
@@ -277,9 +261,6 @@ def frame(reader: Reader, table: Frame) -> Any:
         return daft.from_arrow(here)
     sealed = reader.lake.commits.frame(of.name, whole)
     return sealed.concat(daft.from_arrow(here).select(*[sealed[n] for n in sealed.column_names])) if here.num_rows else sealed
-
-
-# --- both tiers -----------------------------------------------------------------------------------------------------
 
 
 def _connected(reader: Reader, wanted: list[str], tables: set[str]) -> Any:
@@ -424,12 +405,12 @@ def _sealed(reader: Reader, connection: Any, table: Table, paths: list[str], las
 def _both(reader: Reader, tables: set[str]) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """Of each table the sealed files, and an Arrow table of what the journal holds beside them."""
     for _ in range(_ATTEMPTS):
-        reader.catalog.look()
-        lake = reader.lake
+        catalog, lake = reader.catalog, reader.lake
+        catalog.look()
         there = lake.exists
         last = lake.commits.last(TRAJECTORIES.name) if there else 0
         try:
-            local = _local(reader, tables)
+            local = _local(catalog, tables)
         except Gone:
             continue
         files = {name: lake.files(name) if there else [] for name in tables}
@@ -438,13 +419,12 @@ def _both(reader: Reader, tables: set[str]) -> tuple[dict[str, list[str]], dict[
     raise StoreError("other processes sealed the store during each attempt to read it; run the query again")
 
 
-def _local(reader: Reader, tables: set[str]) -> dict[str, Any]:
+def _local(catalog: Catalog, tables: set[str]) -> dict[str, Any]:
     """What the journal holds, as rows."""
-    catalog = reader.catalog
     ids = catalog.unsealed()
     names = [SUMMARY[name].name for name in SUMMARY]
     if not ids:
-        return {name: _columns_of(TABLES[name], names).empty_table() for name in tables}
+        return {name: _none(name) for name in tables}
     about = {row[0]: dict(zip(names, row, strict=True)) for row in catalog.rows(ids)}
     found: dict[str, list[dict[str, Any]]] = {"records": [], "facts": [], "trajectories": [*about.values()]}
     for id in ids if tables & {"records", "facts"} else ():
@@ -468,6 +448,11 @@ def _local(reader: Reader, tables: set[str]) -> dict[str, Any]:
                 row = fact_of(record, of.get("group_name"), of.get("agent"))
                 found["facts"].append({**row, "replaced": record.id in replaced})
     return {name: _table(_columns_of(TABLES[name], names), found[name]) for name in tables}
+
+
+@cache
+def _none(name: str) -> Any:
+    return _columns_of(TABLES[name], [SUMMARY[one].name for one in SUMMARY]).empty_table()
 
 
 def _columns_of(table: Table, summary: Sequence[str]) -> Any:
