@@ -289,6 +289,15 @@ def test_a_query_that_is_none_is_told(store: odograph.Store, query: Any, given: 
         store.sql(query, given)
 
 
+def test_a_mistake_that_names_parquet_is_no_damage(store: odograph.Store) -> None:
+    """What a query says wrong is told as that, though the error holds a word that errors of files hold."""
+    fill(store, 1)
+    store.seal()
+    for query in ("select parquet from facts", "select 'parquet'::int from facts", "select add_parquet_key('k', 'x') from facts"):
+        with pytest.raises(odograph.InvalidInput, match="the query failed"):
+            store.sql(query).list()
+
+
 def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
     """`store.frame` gives the rows of a table, sealed or not, as a Daft DataFrame."""
     pytest.importorskip("daft")

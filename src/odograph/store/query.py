@@ -188,7 +188,8 @@ def _of_files(error: Exception) -> bool:
     of_reading = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException, duckdb.FatalException, OSError)
     if isinstance(error, duckdb.PermissionException):  # the query names a file that is none of the store's
         return False
-    said = str(error)  # of Arrow's readers DuckDB tells with an error that is also of a query
+    # of some damage, and of Arrow's readers, DuckDB tells with an error that is also of a query
+    said = str(error) if isinstance(error, duckdb.InvalidInputException) else ""
     return isinstance(error, of_reading) or type(error) is duckdb.Error or "parquet" in said.lower() or "IOError: " in said
 
 
