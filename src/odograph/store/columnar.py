@@ -23,7 +23,7 @@ from .rows import UNKNOWN_TIME
 from .summary import Used
 
 #: Trajectories below which SQLite gives them sooner than the modules are imported.
-FEWEST = 50_000
+FEWEST = 5_000
 _LATE = 10  # where more than one of so many has lines in the journal, all are read from the catalog
 _TEXTS = ("group_name", "task", "task_id", "status", "writer", "tags", "uses", "reward_names")
 _COUNTS = ("steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens")
