@@ -533,9 +533,9 @@ def test_newer_and_older_schemas(near: Team, monkeypatch: pytest.MonkeyPatch) ->
     old.seal()
     grown = layout.FACTS.with_columns(Column("ring", "text", "What came later."))
     tables = {**layout.TABLES, "facts": grown}
-    for module in ("lake", "layout", "sealing", "query"):
+    for module in ("lake", "layout", "committing", "sealing", "query"):
         monkeypatch.setattr(f"odograph.store.{module}.TABLES", tables)
-    for module in ("layout", "sealing", "query"):
+    for module in ("layout", "committing", "query"):
         monkeypatch.setattr(f"odograph.store.{module}.FACTS", grown)
     fact_of = layout.fact_of
     for module in ("sealing", "query"):
