@@ -146,7 +146,7 @@ class Catalog:
     @property
     def in_memory(self) -> bool:
         """Whether the catalog file can't be used and a catalog in memory stands in."""
-        return not self._db.execute("pragma database_list").fetchone()[2]
+        return not self._db.execute("select length(file) from pragma_database_list").fetchone()[0]
 
     def close(self) -> None:
         self._db.close()
