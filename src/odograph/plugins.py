@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import threading
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, NotFound, UnknownName, described
+
+#: Held while built-in extensions are imported, and while the process forks: a child would wait for ever for an import that another
+#: thread of its parent had begun.
+_importing = threading.RLock()
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 def available(package: str) -> bool:
@@ -89,9 +96,16 @@ class Door:
         self._group = group
         self._package = package
         self._parts = parts
+        self._known: dict[str, Any] | None = None
 
-    @cached_property
+    @property
     def _builtin(self) -> dict[str, Any]:
+        if self._known is None:
+            with _importing:
+                self._known = self._imported()
+        return self._known
+
+    def _imported(self) -> dict[str, Any]:
         import pkgutil
 
         folder = importlib.import_module(self._package).__path__

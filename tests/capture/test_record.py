@@ -433,3 +433,34 @@ def test_a_handler_that_asks_in_the_middle_of_the_first_import() -> None:
     """What interrupts the import of odograph's parts gets a sentence, and harms no import."""
     done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("None\n", "")
+
+
+_FORKS = """
+import os, signal, sys, tempfile, threading, time
+import odograph
+
+store = odograph.open(tempfile.mkdtemp())
+
+def work(task):
+    with store.record(task=task) as run:
+        run.step().llm_call(model="m", request={"messages": [{"role": "user", "content": "q"}]}, response="a")
+
+first = threading.Thread(target=work, args=["parent"])
+first.start()
+while "odograph.dialects.anthropic_messages" not in sys.modules and first.is_alive():
+    time.sleep(0)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    work("child")
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+first.join()
+print(status, sorted(t.task for t in store.trajectories()))
+"""
+
+
+def test_a_fork_while_another_thread_makes_the_first_record() -> None:
+    """The child of such a fork records too: it does not wait for an import that a thread of its parent had begun."""
+    done = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 ['child', 'parent']\n", "")

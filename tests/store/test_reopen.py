@@ -291,7 +291,7 @@ def test_a_journal_that_another_program_cut_is_noticed(tmp_path: Path) -> None:
         (file,) = (tmp_path / "s" / "journal").glob("*.jsonl")
         store.backend.journal.check()  # as each sync does
         os.truncate(file, 0)
-        with pytest.warns(RuntimeWarning, match="was deleted or cut"):
+        with pytest.warns(RuntimeWarning, match="was deleted, cut or moved"):
             store.backend.journal.check()
         assert store.health()["files_lost"] == 1
         run = store.record(task="after")
