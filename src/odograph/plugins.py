@@ -17,8 +17,8 @@ from typing import Any
 
 from .errors import InvalidInput, NotFound, UnknownName, described
 
-#: Held while built-in extensions are imported, and while the process forks: a child would wait for ever for an import that another
-#: thread of its parent had begun.
+#: Held while built-in extensions are imported, and while the process forks: a child would wait for ever for an import that
+#: another thread of its parent had begun.
 _importing = threading.RLock()
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 

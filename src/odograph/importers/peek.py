@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from ..codec import loads
@@ -20,6 +22,25 @@ def keys(head: bytes) -> tuple[str, frozenset[str]]:
     Lists are looked through: `messages.role` says that an object in the list `messages` has a `role`. Of a list at the root,
     and of JSON lines, the first object counts.
     """
+    try:
+        whole = value(head.partition(b"\n")[0])
+    except InvalidInput:
+        whole = None
+    if isinstance(whole, dict):
+        return "{", frozenset(chain(whole, (f"{key}.{inner}" for key, below in whole.items() for inner in _inner(below))))
+    return _scanned(head)
+
+
+def _inner(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _inner(item)
+
+
+def _scanned(head: bytes) -> tuple[str, frozenset[str]]:
+    """`keys` of what is cut, or stands in several lines."""
     found: set[str] = set()
     root = ""
     open_brackets: list[bytes] = []
