@@ -113,7 +113,7 @@ def test_stopped_half_way_and_rebuilt_from_the_store(tmp_path: Path) -> None:
             assert store.trajectory(id).steps[2].reward == 0.5
             finished, _, response = asyncio.run(Runners.step(again))
             assert finished and response.answer == "3" and [i["meta"]["step"] for i in response.trajectory] == [0, 1, 2, 3]
-            with pytest.raises(InvalidInput, match="is completed; there is nothing to resume: fork it"):
+            with pytest.raises(InvalidInput, match="is completed; there is nothing to resume: fork the trajectory"):
                 Runners.resume(store, id)
         assert [len(m) for m in sent(server)] == [2, 4, 6, 8] and server.requests[3][1]["temperature"] == 0.5
 

@@ -160,6 +160,7 @@ def test_ctrl_c_stops_a_query(store: odograph.Store) -> None:
 import os, signal, sys, threading, odograph
 store = odograph.open(sys.argv[1])
 store.sql("select * from facts").list()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     store.sql({LONG!r}).list()
@@ -168,6 +169,15 @@ except BaseException as error:
 """
     done = subprocess.run([sys.executable, "-c", program, str(store.root)], capture_output=True, text=True, check=True)
     assert done.stdout == "KeyboardInterrupt\n", done.stderr
+
+
+def test_a_query_prints_nothing_itself(store: odograph.Store) -> None:
+    """In programs without a file, as here, DuckDB would draw a bar among what they print."""
+    fill(store)
+    query = "select distinct current_setting('enable_progress_bar') as bar from facts"
+    program = f"import sys, odograph; print(odograph.open(sys.argv[1]).sql({query!r}).list())"
+    done = subprocess.run([sys.executable, "-c", program, str(store.root)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[{'bar': False}]\n"
 
 
 def test_a_query_that_needs_too_much_memory_is_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:

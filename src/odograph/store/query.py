@@ -303,7 +303,7 @@ def _database() -> Any:
     database = _duckdb().connect(":memory:")
     database.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
     database.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
-    database.execute("set parquet_metadata_cache=true; set memory_limit='50%'")
+    database.execute("set parquet_metadata_cache=true; set memory_limit='50%'; set enable_progress_bar=false")
     return database
 
 
