@@ -160,9 +160,9 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
 
     with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost") as told:
         answers()
-    assert len(told) == 1
+    assert len([w for w in told if w.category is RuntimeWarning]) == 1  # Python 3.13 warns of what a test before left open, too
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RuntimeWarning)
         answers()
 
 
