@@ -10,7 +10,6 @@ import importlib.util
 import os
 import sys
 import threading
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -97,6 +96,7 @@ class Door:
         self._package = package
         self._parts = parts
         self._known: dict[str, Any] | None = None
+        self._offered: list[str] | None = None
 
     @property
     def _builtin(self) -> dict[str, Any]:
@@ -117,12 +117,15 @@ class Door:
         """The built-in extensions, in the order of the names of their files."""
         return list(self._builtin.values())
 
-    @cached_property
+    @property
     def offered(self) -> list[str]:
         """The names that installed packages offer. Asked once a process, because the question reads the data of all packages."""
-        from importlib import metadata
+        if self._offered is None:
+            with _importing:
+                from importlib import metadata
 
-        return sorted(point.name for point in metadata.entry_points(group=self._group))
+                self._offered = sorted(point.name for point in metadata.entry_points(group=self._group))
+        return self._offered
 
     def names(self) -> list[str]:
         """The names of the built-in extensions and of those of installed packages."""
