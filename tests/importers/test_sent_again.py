@@ -278,6 +278,13 @@ def test_opencode_tells_thoughts_of_another_model_as_text(tmp_path: Path) -> Non
     assert third == {"role": "assistant", "content": "Aye", "reasoning_content": "hm"}
 
 
+def test_an_image_of_opencode_is_an_image(tmp_path: Path) -> None:
+    url = "data:image/png;base64,iVBORw0KGgo="
+    image = {"type": "file", "mime": "image/png", "filename": "x.png", "url": url}
+    (call,) = of(LLMCall, exported(tmp_path, asks(1, "Row", image), answers(2, "Aye")))
+    assert call.request["messages"][0]["content"][1] == {"type": "image_url", "image_url": {"url": url}}
+
+
 def test_what_a_compaction_of_opencode_kept(tmp_path: Path) -> None:
     """The summary is asked for without what stays, which stands behind the summary from then on. Files that were read are in a text."""
     read = {"type": "file", "mime": "text/plain", "filename": "a.txt", "url": "file:///a.txt"}

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ...codec import loads
+from ...dialects.content import media
 from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import added, dicts, integer, number, obj, text, without
@@ -291,7 +292,7 @@ def _sent(part: dict[str, Any]) -> Any:
     """What a part of a person's message is sent as: a text, or what is no text. None for what the program keeps to itself."""
     kind = part.get("type")
     if kind == "file":  # a text or a folder is read into a text beside it
-        return None if part.get("mime") in _READ else without(part, "id", "sessionID", "messageID")
+        return None if part.get("mime") in _READ else media(part.get("mime"), url=part.get("url"))
     return _said(part) if kind == "text" else _WORDS.get(kind) if isinstance(kind, str) else None
 
 
