@@ -504,7 +504,7 @@ def test_a_function_of_redact_that_records_where_the_agent_stands_deep_in_calls(
             with store.backend.journal.lock:
                 beside.note(value)
 
-    down(700)
+    down(800)
     beside.finish()
     found = store.trajectory(beside.id)
     assert found.status == "completed" and "[redacted:too_deep]" in [n.data for n in found.notes]

@@ -462,5 +462,6 @@ print(status, sorted(t.task for t in store.trajectories()))
 
 def test_a_fork_while_another_thread_makes_the_first_record() -> None:
     """The child of such a fork records too: it does not wait for an import that a thread of its parent had begun."""
-    done = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKS]  # Python 3.12 warns of such forks
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 ['child', 'parent']\n", "")
