@@ -292,6 +292,23 @@ def test_into_session_finds_tools_without_ids(tmp_path: Path) -> None:
     assert t.steps[0].actions[0].result == {"output": "1"} and "2" in json.dumps(t.steps[1].actions[0].result)
 
 
+@pytest.mark.parametrize(
+    ("named", "argv", "at"),
+    [
+        (None, ["codex", "exec"], 1),
+        (None, ["npx", "-y", "codex@1", "exec"], 3),
+        ("codex", ["./my-codex", "exec"], 1),
+        (None, ["sh"], 1),
+    ],
+)
+def test_flags_stand_behind_the_program(named: str | None, argv: list[str], at: int) -> None:
+    """Also behind one of another name, whose agent the user names; a program of no known agent gets none."""
+    bases = {"openai": "http://p/t/x/v1", "anthropic": "http://q/t/x", "gemini": "http://r/t/x"}
+    row = agents.agent_of(argv, named)
+    assert agents.command(row, bases, argv) == [*argv[:at], *row.flags(bases), *argv[at:]]
+    assert bool(row.flags(bases)) == (argv != ["sh"])
+
+
 def test_each_agent_is_led_by_its_own_variables_and_flags(tmp_path: Path) -> None:
     """A program's name finds its row; the user's own configuration is merged, and no file of it changes."""
     bases = {"openai": "http://p/t/x/v1", "anthropic": "http://q/t/x", "gemini": "http://r/t/x"}

@@ -172,9 +172,10 @@ def _found(argv: list[str]) -> tuple[Agent, int]:
 
 
 def command(agent: Agent, bases: Bases, argv: list[str]) -> list[str]:
-    """A command with the flags of its agent."""
-    row, at = _found(argv)
-    return [*argv[: at + 1], *agent.flags(bases), *argv[at + 1 :]] if row is agent else argv
+    """A command with the flags of its agent: behind its program, or behind the first word where the user named the agent."""
+    row, found = _found(argv)
+    at = found + 1 if row is agent else 1
+    return [*argv[:at], *agent.flags(bases), *argv[at:]]
 
 
 def upstreams(env: Mapping[str, str], given: str | None) -> dict[str, tuple[str, str]]:

@@ -122,9 +122,9 @@ class Chain:
             ]
             history.add({**message, "content": cleared} if cleared != blocks else message, self.history.otherwise.get(n))
         before, self.history = self.history, history
-        for uuid, (base, *where) in list(spots.items()):
+        for uuid, (base, start, stop, chain) in list(spots.items()):
             if base is before:
-                spots[uuid] = (history, *where)  # type: ignore[assignment]
+                spots[uuid] = (history, start, stop, chain)
 
 
 def is_prompt(message: dict[str, Any]) -> bool:
