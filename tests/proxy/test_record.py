@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import platform
 import pty
 import signal
 import stat
@@ -119,6 +121,28 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
         process.communicate()
     t = recorded(tmp_path)
     assert (process.returncode, t.status, t.end.error) == (-signal.SIGTERM, "failed", f"signal {int(signal.SIGTERM)}")
+
+
+def to_a_thread(pid: int, signum: int) -> None:
+    """Sends a signal to the youngest thread of a process, as the kernel may choose to: never to its main thread."""
+    youngest = max(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    assert youngest != pid
+    tgkill = {"x86_64": 234, "aarch64": 131}[platform.machine()]
+    assert ctypes.CDLL(None, use_errno=True).syscall(tgkill, pid, youngest, signum) == 0
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="the number of the system call is not known here")
+def test_a_signal_that_another_thread_gets_reaches_the_program(tmp_path: Path) -> None:
+    """The kernel may hand a signal to any thread of `record`, whose main thread waits for the program."""
+    code = "import os, pathlib, signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: os._exit(7))\n"
+    (tmp_path / "agent.py").write_text(code + "pathlib.Path('ready').touch()\nfor _ in range(1200):\n    time.sleep(0.05)\n")
+    with LLMServer([Answer()]) as server:
+        command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "agent.py"]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(server, tmp_path), stderr=subprocess.DEVNULL)
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.02)
+        to_a_thread(process.pid, signal.SIGUSR1)
+        assert process.wait() == 7
 
 
 def in_terminal(code: str, server: LLMServer, folder: Path) -> tuple[int, int]:

@@ -35,19 +35,28 @@ def run(argv: list[str], env: Mapping[str, str]) -> int:
         else:
             early.append(signum)
 
-    for signum in (*_FORWARDED, *_OF_KEYS):
+    # The kernel may hand a signal to any thread: the byte that each writes wakes the main thread, which alone runs handlers.
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    waked = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for signum in (*_FORWARDED, *_OF_KEYS, signal.SIGCHLD):
         before[signum] = signal.getsignal(signum)
-        if before[signum] is not signal.SIG_IGN:  # what nohup ignores stays ignored
+        if signum == signal.SIGCHLD:
+            signal.signal(signum, lambda *_: None)
+        elif before[signum] is not signal.SIG_IGN:  # what nohup ignores stays ignored
             signal.signal(signum, forward)
     try:
         started.append(_start(argv, env))
         for number in early:
             started[0].send_signal(number)
-        return _ended(started[0])
+        return _ended(started[0], woken)
     finally:
         for signum, handler in before.items():
             if handler is not None:
                 signal.signal(signum, handler)
+        signal.set_wakeup_fd(waked)
+        os.close(woken)
+        os.close(wake)
 
 
 def ended_alike(status: int) -> int:
@@ -74,18 +83,20 @@ def _start(argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         raise InvalidInput(f"{argv[0]!r} can't be run: {(error.strerror or str(error)).lower()}") from None
 
 
-def _ended(program: subprocess.Popen[bytes]) -> int:
-    """Waits for a program's end. Where the program stops in a terminal (Ctrl-Z), we stop too, because the shell waits for us.
-    What continues us is passed on."""
+def _ended(program: subprocess.Popen[bytes], woken: int) -> int:
+    """Waits for a program's end; every signal writes to the pipe `woken`. Where the program stops in a terminal (Ctrl-Z), we stop
+    too, because the shell waits for us. What continues us is passed on."""
     while True:
         try:
-            _, status = os.waitpid(program.pid, os.WUNTRACED)
+            ended, status = os.waitpid(program.pid, os.WUNTRACED | os.WNOHANG)
         except ChildProcessError:  # passing a signal on found that it had ended
             return program.wait()
-        if not os.WIFSTOPPED(status):
+        if not ended:
+            os.read(woken, 4096)
+        elif not os.WIFSTOPPED(status):
             program.returncode = os.waitstatus_to_exitcode(status)
             return program.returncode
-        if os.WSTOPSIG(status) not in _OF_GROUP and _in_front() is not None:
+        elif os.WSTOPSIG(status) not in _OF_GROUP and _in_front() is not None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
 
