@@ -372,6 +372,19 @@ def test_a_database_is_kept_while_the_same_files_count(store: odograph.Store) ->
     assert store.sql(question).list()[0]["t"] == before[0]["t"] + 1
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_is_set_for_a_database_holds_for_its_queries(store: odograph.Store, sealed: bool) -> None:
+    """A database that is kept sees no variable of Python and remembers the footers of its files, as one that is not kept."""
+    fill(store, 1)
+    if sealed:
+        store.seal()
+    wanted = {"enable_external_access": "false", "parquet_metadata_cache": "true", "python_enable_replacements": "false"}
+    for _ in range(2):
+        found = store.sql("select name, value from duckdb_settings() -- facts").list()
+        assert wanted.items() <= {row["name"]: row["value"] for row in found}.items()
+    assert bool(store.backend.reader.databases) == sealed
+
+
 def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A column that some files lack is null there, whichever file comes first; the same database answers again."""
     question = "select count(*) as n, count(author) as a from facts where kind='reward'"

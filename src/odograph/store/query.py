@@ -302,8 +302,9 @@ def _described() -> Any:
 def _database() -> Any:
     database = _duckdb().connect(":memory:")
     database.execute("set autoinstall_known_extensions=false; set autoload_known_extensions=false")
-    database.execute("set python_enable_replacements=false; set allow_persistent_secrets=false")
-    database.execute("set parquet_metadata_cache=true; set memory_limit='50%'; set enable_progress_bar=false")
+    # without `global` they hold for this connection alone, and not for a cursor of it
+    database.execute("set global python_enable_replacements=false; set global parquet_metadata_cache=true")
+    database.execute("set allow_persistent_secrets=false; set memory_limit='50%'; set enable_progress_bar=false")
     return database
 
 
