@@ -166,6 +166,22 @@ def test_formats_are_documented() -> None:
     assert all(f"`{name}`" in exports for name in EXPORTERS)
 
 
+def test_each_importer_says_what_its_format_does_not_contain() -> None:
+    """Each importer has a row in the table of files, and in the table of what the format does not contain; no row is of a format
+    that there is not."""
+    page = (ROOT / "docs/importing.md").read_text()
+    files, lacking = page.partition("| name | files |")[2], page.partition("## What a format does not contain")[2]
+    found = [{n for row in _rows_of(table) for n in re.findall(r"`([\w-]+)`", row.split("|")[1])} for table in (files, lacking)]
+    assert found[0] == {*IMPORTERS} and found[1] == {*IMPORTERS}
+
+
+def _rows_of(page: str) -> list[str]:
+    """The rows of the first table of a text, without its head."""
+    table = re.search(r"(?:^\|.*\n)+", page, re.M)
+    assert table is not None
+    return [row for row in table[0].splitlines() if "`" in row]
+
+
 def test_extras_exist_and_are_documented() -> None:
     """Each extra that an error tells to install is one of the package's, and each of the package's has its line."""
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])

@@ -668,6 +668,11 @@ HUB = [
         {"role": "tool", "toolCallId": "c", "content": "a bone"}, {"role": "assistant", "content": "A bone"}, {"role": "user", "content": "Ta"},
     )),
 ]  # fmt: skip
+USE, GAVE = {"type": "tool_use", "id": "t", "name": "dig", "input": {}}, {"type": "tool_result", "tool_use_id": "t", "content": "a bone"}  # fmt: skip
+BLOCKS = [{"system": f"s{n}", "messages": [{"role": "user", "content": "Dig"}, {"role": "assistant", "content": [USE]}, {"role": "user", "content": [GAVE]}, {"role": "assistant", "content": f"{n}"}]} for n in range(2)]  # fmt: skip
+BODY = {"messages": [{"role": "user", "content": "Dig"}]}
+WEAVE = [{"id": f"c{n}", "op_name": "weave:///t/p/op/ask:1", "trace_id": "t", "parent_id": None if n == 2 else "c2", "started_at": T.format(n), "ended_at": T.format(n + 1), "inputs": {} if n == 2 else BODY, "output": f"{n}", "attributes": {}, "summary": {}} for n in range(3)]  # fmt: skip
+HELICONE = [{"request_id": f"r{n}", "request_created_at": T.format(n), "response_status": 200, "request_body": {"model": "m", **BODY}, "response_body": {"role": "assistant", "content": f"{n}"}, "request_properties": {"Helicone-Session-Id": f"s{n % 2}"}} for n in range(3)]  # fmt: skip
 LANGFUSE = {"id": "t", "projectId": "p", "timestamp": T.format(0), "scores": [], "observations": [
     {"id": f"o{n}", "traceId": "t", "type": kind, "name": "ask", "startTime": T.format(n), "endTime": T.format(n + 1), "model": "m", "input": [{"role": "user", "content": f"look {n}"}], "output": {"role": "assistant", "content": f"seen {n}"}}
     for n, kind in enumerate(("GENERATION", "TOOL", "GENERATION"))
@@ -701,6 +706,10 @@ GROWS: dict[str, Growing] = {
     "intercode": by_value("intercode", "a.json", 3, lambda n: {str(k): task for k, task in enumerate(WINDS[:n])}),
     "terminal-bench": by_value("terminal-bench", "results.json", 3, lambda n: {"id": "r", "results": TRIALS[:n]}),
     "agent-lightning triplets": by_bytes("agent-lightning", "a.jsonl", jsonl(TRIPLETS)),
+    "agent-lightning lines": by_bytes("agent-lightning", "a.jsonl", jsonl([row["triplets"][0] for row in TRIPLETS])),
+    "chat with blocks": by_bytes("openai-chat", "a.jsonl", jsonl(BLOCKS)),
+    "weave": by_bytes("spans", "calls.jsonl", jsonl(WEAVE)),
+    "helicone": by_bytes("spans", "requests.jsonl", jsonl(HELICONE)),
     "hf-traces": by_bytes("hf-traces", "a.jsonl", jsonl(HUB)),
     "langfuse": by_value("spans", "trace.json", 3, lambda n: {**LANGFUSE, "observations": LANGFUSE["observations"][:n]}),
     "pi forked": Growing("pi-session", list(range(1, 8)), forks.pi),

@@ -383,3 +383,12 @@ def test_what_is_known_by_its_tokens_alone_is_compared_by_them(tmp_path: Path) -
         with odograph.open("memory:") as store:
             store.import_sessions(lines(tmp_path / f"{n}.jsonl", rollout("a", 1, 2), rollout("b", *second)))
             assert odograph.validate(store, profile="sft").counts.get("contamination", 0) == found
+
+
+def test_a_line_that_is_one_triplet(tmp_path: Path, store: odograph.Store) -> None:
+    """Such a line says its tokens, logprobs and reward, and not its rollout: each is a trajectory. Twice the same line is two."""
+    told = [{"prompt": {"token_ids": [1, 2]}, "response": {"token_ids": [3, n], "logprobs": [{"logprob": -0.5}, {"logprob": -1.0}]}, "reward": n / 4, "metadata": {"response_id": f"r{n}"}} for n in (1, 1, 2)]  # fmt: skip
+    report = store.import_sessions(lines(tmp_path / "triplets.jsonl", *told))
+    assert ({t["format"] for t in report.trajectories}, report.imported, report.failed) == ({"agent-lightning"}, 3, [])
+    found = sorted((t.reward, c.prompt_token_ids, c.choices[0].token_ids, c.choices[0].logprobs) for t in store.trajectories() for c in t.llm_calls)  # fmt: skip
+    assert found == [(n / 4, [1, 2], [3, n], [-0.5, -1.0]) for n in (1, 1, 2)]

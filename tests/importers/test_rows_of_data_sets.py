@@ -377,3 +377,32 @@ def test_blocks_of_anthropics_shape_are_read_as_they_are(tmp_path: Path) -> None
         assert [(c.dialect, c.reasoning) for c in calls] == [("anthropic.messages", "which bone"), ("anthropic.messages", None)]
         assert list(calls[1].request["messages"]) == [*chat("p"), *talk[:2]]
         assert of(StepStart, session)[1].observation == talk[1]["content"]
+
+
+def test_chat_rows_with_content_blocks(tmp_path: Path, store: odograph.Store) -> None:
+    """Rows with Anthropic's blocks have their thoughts, actions, results by id and errors; the system prompt beside the messages
+    is sent first; tools stay as they are; a row of plain texts may stand before, and a tool that the API ran has its result."""
+    tool = {"name": "look", "description": "d", "input_schema": {"type": "object"}}
+    asked = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "I look"},
+        {"type": "tool_use", "id": "a", "name": "look", "input": {"q": 1}}, {"type": "tool_use", "id": "b", "name": "look", "input": {"q": 2}},
+    ]  # fmt: skip
+    gave = [{"type": "tool_result", "tool_use_id": "b", "content": "no such", "is_error": True}, {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "a tree"}]}]  # fmt: skip
+    served = [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}}, {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"url": "u"}]}, {"type": "text", "text": "In a tree"}]  # fmt: skip
+    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": asked}, {"role": "user", "content": gave}, {"role": "assistant", "content": served}]  # fmt: skip
+    plain = {"system": [{"type": "text", "text": "be brief"}], "messages": chat("hi", "yo")}
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in (plain, {"system": "be brief", "model": "c", "tools": [tool], "messages": messages})))  # fmt: skip
+    assert store.import_sessions(path).failed == []
+    first, second = read("openai-chat", path)
+    (said,) = of(LLMCall, first)
+    assert said.request == {"messages": [{"role": "system", "content": plain["system"]}, *chat("hi")]}
+    calls = of(LLMCall, second)
+    brief = {"role": "system", "content": "be brief"}
+    assert [list(c.request["messages"]) for c in calls] == [[brief, *messages[:1]], [brief, *messages[:3]]]
+    assert [(c.dialect, c.reasoning, c.request["tools"]) for c in calls] == [("anthropic.messages", "hm", [tool]), ("anthropic.messages", None, [tool])]  # fmt: skip
+    assert [(a.name, a.arguments, a.result, a.ok) for a in of(Action, second)] == [
+        ("look", {"q": 1}, [{"type": "text", "text": "a tree"}], None),
+        ("look", {"q": 2}, "no such", False),
+        ("web_search", {"query": "q"}, [{"url": "u"}], None),
+    ]
+    assert [s.observation for s in of(StepStart, second)] == ["Where?", None]

@@ -331,3 +331,110 @@ def test_pages_of_phoenix_and_of_tempo(tmp_path: Path) -> None:
             assert store.import_sessions(tmp_path / f"{n}.json").failed == []
             (t,) = store.trajectories()
             assert [(c.model, c.text, c.duration) for c in t.llm_calls] == [("m", "Aye", 10**9)]
+
+
+ASKED = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"q": "WREN"}'}}
+BODIES = (
+    {"model": "m", "messages": [{"role": "user", "content": "Where?"}], "temperature": 0.0},
+    {"id": "r", "object": "chat.completion", "model": "m-1", "choices": [{"index": 0, "message": {"role": "assistant", "content": None, "tool_calls": [ASKED]}, "finish_reason": "tool_calls"}], "usage": {"prompt_tokens": 9, "completion_tokens": 3}},
+    {"model": "c", "system": "s", "max_tokens": 9, "messages": [{"role": "user", "content": "Sum up"}]},
+    {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": "In a tree"}], "stop_reason": "end_turn", "usage": {"input_tokens": 5, "cache_read_input_tokens": 100, "output_tokens": 4}},
+)  # fmt: skip
+
+
+def helicone() -> list[dict[str, Any]]:
+    """Requests of Helicone: two answers and a tool of one session, and a refused request without a session."""
+    row = {"response_status": 200, "request_properties": {"Helicone-Session-Id": "s1", "Helicone-Session-Name": "Birds"}, "request_user_id": "ada", "delay_ms": 1500, "provider": "OPENAI", "llmSchema": None}  # fmt: skip
+    at = [f"2026-01-01T00:00:0{n}.000Z" for n in range(4)]
+    tool = ({"_type": "tool", "toolName": "look", "input": {"q": "WREN"}}, {"_type": "tool", "found": "tree"})
+    return [
+        {**row, "request_id": "r0", "request_created_at": at[0], "request_body": BODIES[0], "response_body": BODIES[1], "costUSD": 0.25, "time_to_first_token": 300, "feedback_rating": True},
+        {**row, "request_id": "r1", "request_created_at": at[1], "request_body": tool[0], "response_body": tool[1], "delay_ms": 20},
+        {**row, "request_id": "r2", "request_created_at": at[2], "request_body": BODIES[2], "response_body": BODIES[3], "scores": {"short": {"value": 1}}},
+        {**row, "request_id": "r3", "request_created_at": at[3], "request_body": BODIES[0], "response_body": {"error": {"message": "slow down"}}, "response_status": 429, "request_properties": None},
+    ]  # fmt: skip
+
+
+def weave() -> list[dict[str, Any]]:
+    """Calls of Weave: an agent with two model calls and a tool in it, and its feedback."""
+    at = [f"2026-01-01T00:00:0{n}Z" for n in range(9)]
+    good = {
+        "id": "f1",
+        "feedback_type": "wandb.annotation.good",
+        "payload": {"value": True},
+        "creator": "ada",
+        "created_at": at[8],
+    }
+    note = {"id": "f2", "feedback_type": "wandb.note.1", "payload": {"note": "terse"}, "creator": "ada"}
+    told = (
+        ("lead", "agent", {"question": "Where?"}, "In a tree", {"usage": {"m-1": {"prompt_tokens": 9}}, "weave": {"status": "success", "feedback": [good, note]}}),
+        ("openai.chat.completions.create", None, {"self": "weave:///t/p/object/o:1", **BODIES[0]}, BODIES[1], {"weave": {"costs": {"m-1": {"prompt_tokens_total_cost": 0.125, "completion_tokens_total_cost": 0.125}}}}),
+        ("look", "tool", {"q": "WREN"}, {"found": "tree"}, {}),
+        ("anthropic.Messages.create", None, {"self": {}, **BODIES[2]}, BODIES[3], {}),
+    )  # fmt: skip
+    return [
+        {"id": f"c{n}", "project_id": "t/p", "op_name": f"weave:///t/p/op/{name}:abc", "trace_id": "t", "parent_id": "c0" if n else None, "started_at": at[n], "ended_at": at[n + 1], "thread_id": "th", "inputs": given, "output": said, "exception": None, "summary": summary, "attributes": {"weave": {"kind": kind}, "env": "test"}}
+        for n, (name, kind, given, said, summary) in enumerate(told)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dress", ["jsonl", "json", "page", "shuffled"])
+@pytest.mark.parametrize("tool", ["helicone", "weave"])
+def test_requests_of_helicone_and_calls_of_weave(tmp_path: Path, tool: str, dress: str) -> None:
+    """Each request is the body that was sent, each answer the body that came, with tokens, cost, times, tools, errors and feedback."""
+    rows = helicone() if tool == "helicone" else weave()
+    if dress == "shuffled":
+        random.Random(5).shuffle(rows)
+    page: Any = {"data": rows, "error": None} if tool == "helicone" else {"calls": rows}
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps({"page": page, "json": rows}[dress]) if dress in ("page", "json") else "".join(json.dumps(r) + "\n" for r in rows))  # fmt: skip
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(path).failed == []
+        t, *others = sorted(store.trajectories(), key=lambda t: t.started or 0)
+        calls, (action,) = t.llm_calls, t.actions
+        assert [(c.request, c.response) for c in calls] == [BODIES[:2], BODIES[2:]]
+        assert [(c.prompt_tokens, c.completion_tokens, c.cost, c.reasoning, c.model) for c in calls] == [(9, 3, 0.25, None, "m-1"), (105, 4, None, "hm", "c")]  # fmt: skip
+        assert (action.name, action.arguments, action.result, action.tool_call_id) == (
+            "look",
+            {"q": "WREN"},
+            {"found": "tree"},
+            "t1",
+        )
+        assert (t.task, t.answer, t.status) == ("Where?", "In a tree", "completed")
+        scored = [(r.name, r.value, r.source, r.target is None) for r in t.rewards]
+        if tool == "weave":
+            assert scored == [("good", 1.0, "human", True), ("wandb.note.1", None, "human", True)]
+            assert (t.agent, t.reward, calls[0].duration) == ("lead", 1.0, 10**9)
+        else:
+            assert scored == [("feedback", 1.0, "human", False), ("short", 1.0, "function", False)]
+            assert (calls[0].duration, calls[0].first_token) == (1_500_000_000, 300_000_000)
+            (refused,) = others
+            assert (refused.status, refused.llm_calls[0].error, refused.llm_calls[0].status_code) == ("failed", "slow down", 429)
+        assert store.import_sessions(path).imported == 0
+
+
+def test_what_helicone_exports_without_bodies(tmp_path: Path) -> None:
+    """A row without bodies is a call with its figures; a row of the CSV has the request, as text."""
+    about = {"request_created_at": "2026-01-01T00:00:00Z", "response_status": "200", "prompt_tokens": "5", "completion_tokens": "2", "model": "m", "cost": "0.5"}  # fmt: skip
+    (tmp_path / "a.jsonl").write_text(json.dumps({**about, "request_id": "r", "request_body": {}, "response_body": {}}) + "\n")
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        row = {"response_id": "x", **about, "request_body": json.dumps(BODIES[0])}
+        csv.writer(file).writerows([row, row.values()])
+    with odograph.open("memory:") as store:
+        assert store.import_sessions(tmp_path).failed == []
+        for t, request in zip(sorted(store.trajectories(), key=lambda t: t.task or ""), ({"messages": [], "model": "m"}, BODIES[0]), strict=True):  # fmt: skip
+            (call,) = t.llm_calls
+            assert (call.request, call.response) == (request, None)
+            assert (call.prompt_tokens, call.completion_tokens, call.cost, call.model) == (5, 2, 0.5, "m")
+
+
+def test_verdicts_of_mlflows_judges_are_numbers(tmp_path: Path) -> None:
+    """`yes` and `no` of a judge are 1 and 0, as in MLflow's own averages, and the word is kept; another word only monitors."""
+    span = {"trace_id": base64.b64encode(bytes(16)).decode(), "span_id": base64.b64encode(bytes(8)).decode(), "parent_span_id": None, "name": "ask", "start_time_unix_nano": 10**18, "end_time_unix_nano": 10**18 + 5, "events": [], "status": {}, "attributes": {"mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": '"Aye"'}}  # fmt: skip
+    told = [{"assessment_name": name, "source": {"source_type": "LLM_JUDGE"}, "feedback": {"value": name}} for name in ("yes", "No", "unknown")]  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps({"info": {"trace_id": "tr-1", "assessments": told}, "data": {"spans": [span]}}))
+    with odograph.open("memory:") as store:
+        store.import_sessions(tmp_path)
+        (t,) = store.trajectories()
+        found = {r.name: (r.value, r.extra["assessment"]["value"], r.source) for r in t.rewards if r.extra}
+        assert found == {"yes": (1.0, "yes", "judge"), "No": (0.0, "No", "judge"), "unknown": (None, "unknown", "judge")}

@@ -21,11 +21,23 @@ def told(content: Any) -> str | None:
 
 
 def acted(transcript: Transcript, content: Any, call: LLMCall, when: int | None = None) -> int:
-    """The actions of the tools that an answer asks for: how many."""
-    asked = [b for b in dicts(content) if b.get("type") == "tool_use"]
-    for block in asked:
-        transcript.acted(str(block.get("name") or ""), block.get("input"), id=text(block.get("id")), call=call, when=when)
-    return len(asked)
+    """The actions of the tools that an answer asks for: how many wait for a result. Tools that the API ran itself
+    (`server_tool_use`) are actions, too; their results are in the answer."""
+    waiting = 0
+    for block in dicts(content):
+        name, id = str(block.get("name") or ""), text(block.get("id"))
+        if block.get("type") == "tool_use":
+            transcript.acted(name, block.get("input"), id=id, call=call, when=when)
+            waiting += 1
+        elif block.get("type") == "server_tool_use":
+            result, extra = served(content, id), {"server_tool_use": id}
+            transcript.acted(name, block.get("input"), call=call, when=when, result=result, extra=extra)
+    return waiting
+
+
+def served(content: Any, id: str | None) -> Any:
+    """What a tool that the API ran gave back, in the same answer."""
+    return next((b.get("content") for b in dicts(content) if id and b.get("tool_use_id") == id), None)
 
 
 def resulted(transcript: Transcript, results: list[dict[str, Any]]) -> bool:

@@ -218,10 +218,11 @@ class Transcript:
 
 
 def described(tools: Any) -> list[Any]:
-    """Tools in chat shape: some are described flatly (`name`, `description`, `parameters`), and some as JSON texts."""
+    """Tools in chat shape: some are described flatly (`name`, `description`, `parameters`), and some as JSON texts. Those of
+    Anthropic (`input_schema`) stay as they are."""
     return [
         {"type": "function", "function": without(tool, "type")}
-        if isinstance(tool, dict) and "name" in tool and "function" not in tool and tool.get("type", "function") == "function"
+        if "name" in obj(tool) and not {"function", "input_schema"} & tool.keys() and tool.get("type", "function") == "function"
         else tool
         for tool in map(parsed, items(parsed(tools)))
     ]

@@ -109,7 +109,8 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
     what it was sent. Tool calls that stand in an answer's text (`<tool_call>`) are actions, too; where results carry no id, they
     are those of the answer's calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
     waiting = 0
-    if any(part.get("type") in _BLOCKS for given in messages for part in dicts(obj(given).get("content"))):
+    parts = (part for given in messages for part in dicts(obj(given).get("content")))
+    if any("input_schema" in obj(tool) for tool in transcript.tools) or any(part.get("type") in _BLOCKS for part in parts):
         transcript.dialect = "anthropic.messages"
     for number, given in enumerate(messages):
         message = called(obj(given))

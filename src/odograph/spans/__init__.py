@@ -15,7 +15,7 @@ The way of a span:
    `store.add`'s and the importer's rules then add what is new and correct what changed. Spans may come in any order, twice,
    and without their parents.
 
-A convention is a file with `meaning(span) -> Meaning | None` (a room of `assembling.ROOMS`, asked in that order); a program
+A convention is a file with `meaning(span) -> Meaning | None` (a room of `rooms.ROOMS`, asked in that order); a program
 whose one request is told in several events has `joined(spans) -> spans` too. What holds for all of them:
 
 - A call is told once: where instrumentations nest, the innermost span with content is the call, and totals of the spans
@@ -28,8 +28,9 @@ whose one request is told in several events has `joined(spans) -> spans` too. Wh
 - `extra.span` has the ids, name and scope of the span, and the attributes and events that no field of the record holds.
 """
 
-from .assembling import ROOMS, Sink, groups, meaning, write
+from .assembling import Sink, groups, write
 from .common import session_of
+from .rooms import ROOMS, meaning
 from .sources import is_span, of_otlp, spans_of
 from .span import Event, Meaning, TraceSpan
 

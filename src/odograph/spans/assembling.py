@@ -18,43 +18,12 @@ from ..prefix import Prefix
 from ..shape import arguments, items, obj, text
 from ..totals import NONE_COUNTS, counting
 from ..types import Action, Context, End, LLMCall, Note, Record, Reward, Start, StepStart
-from . import (
-    chat,
-    claude_code,
-    codex,
-    gemini_cli,
-    genai,
-    langfuse,
-    langsmith,
-    logfire,
-    mlflow,
-    odograph,
-    openai_agents,
-    openinference,
-    openllmetry,
-    vercel,
-)
+from . import chat, odograph
 from .common import dialect_of, exception, session_of
+from .rooms import JOINED, meaning
 from .span import Meaning, TraceSpan
 
 _R = TypeVar("_R", bound=Record)
-
-#: The conventions, in the order in which they are asked: the one that says most first, GenAI's own, which others write too, last.
-ROOMS: tuple[Callable[[TraceSpan], Meaning | None], ...] = (
-    claude_code.meaning,
-    codex.meaning,
-    gemini_cli.meaning,
-    openinference.meaning,
-    langfuse.meaning,
-    vercel.meaning,
-    langsmith.meaning,
-    mlflow.meaning,
-    openai_agents.meaning,
-    logfire.meaning,
-    openllmetry.meaning,
-    genai.meaning,
-)
-_JOINED = (claude_code.joined, codex.joined, gemini_cli.joined)
 
 
 class Sink(Protocol):
@@ -65,15 +34,6 @@ class Sink(Protocol):
     def within(self, agent: str | None, record: str | None) -> None: ...
     def replace(self, record: _R, **changes: Any) -> _R: ...
     def warn(self, what: str, count: int = 1) -> None: ...
-
-
-def meaning(span: TraceSpan) -> Meaning:
-    """What a span means by the first convention that knows it; a span that none knows only holds others."""
-    for room in ROOMS:
-        found = room(span)
-        if found is not None:
-            return found
-    return Meaning(kind="holder")
 
 
 def groups(spans: Iterable[TraceSpan]) -> list[tuple[tuple[str, ...], list[TraceSpan]]]:
@@ -142,7 +102,7 @@ class _Assembly:
             if before is None or (span.end or 0) >= (before.end or 0):
                 self._latest[span.trace, span.id] = span
         ordered = sorted(self._latest.values(), key=lambda s: (s.start or 0, -(s.end or 0), s.id))
-        for join in _JOINED:
+        for join in JOINED:
             ordered = join(ordered)
         self.spans = ordered
         self.by_id = {(s.trace, s.id): s for s in ordered}
@@ -174,12 +134,12 @@ class _Assembly:
     def possible(self) -> set[str]:
         """The ids of the records that these spans may be, or were before others of the same request came."""
         found: set[str] = set()
-        for key, meaning in ((key, self.meanings.get(key, Meaning(kind="noise"))) for key in self._latest):
+        for key, known in ((key, self.meanings.get(key, Meaning(kind="noise"))) for key in self._latest):
             call = self.into.id_of("span", *key)
             found |= {call, self.into.id_of("step", *key), self.into.id_of("totals", "span", *key)}
-            answer = meaning.fields.get("response") if meaning.kind == "call" else None
+            answer = known.fields.get("response") if known.kind == "call" else None
             found |= {self.into.id_of("result", call, id) for id, _, _ in _calls_of(answer)}
-            for number, message in enumerate(items(meaning.fields.get("conversation"))):
+            for number, message in enumerate(items(known.fields.get("conversation"))):
                 found |= {self.into.id_of(number, "span", *key), self.into.id_of("step", *key, number)}
                 found |= {self.into.id_of("action", number, id, "span", *key) for id, _, _ in _calls_of(message)}
         return found

@@ -15,6 +15,7 @@ from .span import Meaning, TraceSpan
 
 _IO = ("mlflow.spanInputs", "mlflow.spanOutputs")
 _USED = (*_IO, "mlflow.spanType", "mlflow.chat.tokenUsage", "mlflow.chat.tools", "mlflow.llm.model", "mlflow.llm.cost")
+_VERDICTS = {"yes": 1.0, "no": 0.0}
 _SOURCES = {"HUMAN": "human", "LLM_JUDGE": "judge", "AI_JUDGE": "judge", "CODE": "function"}
 
 
@@ -48,14 +49,16 @@ def meaning(span: TraceSpan) -> Meaning | None:
 
 
 def _reward(one: dict[str, Any]) -> dict[str, Any] | None:
-    """Feedback on a trace, or on a span that it names; what was expected is none. Words and overridden feedback only monitor."""
+    """Feedback on a trace, or on a span that it names; what was expected is none. A judge's `yes` and `no` are 1 and 0, as in
+    MLflow's own averages. Other words, and overridden feedback, only monitor."""
     feedback = obj(one.get("feedback"))
     if "value" not in feedback:
         return None
     value = feedback["value"]
-    known = float(value) if isinstance(value, bool) else number(value)
+    verdict = _VERDICTS.get(value.lower()) if isinstance(value, str) else None
+    known = float(value) if isinstance(value, bool) else number(value) if verdict is None else verdict
     more = {k: one[k] for k in ("assessment_id", "metadata", "overrides") if one.get(k)} | (
-        {} if known is not None else {"value": value}
+        {"value": value} if known is None or verdict is not None else {}
     )
     return {
         "name": text(one.get("assessment_name")) or "feedback",

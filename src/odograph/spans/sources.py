@@ -1,5 +1,5 @@
 """Spans as tools write them to files and answer them from APIs -> `TraceSpan`: OTLP/JSON, JavaScript's span objects, Phoenix,
-Logfire, Langfuse, LangSmith, the OpenAI Agents SDK.
+Logfire, Langfuse, LangSmith, MLflow, Weave, Helicone, the OpenAI Agents SDK.
 
 `spans_of(value)` reads any of them. OTLP's protobuf is decoded elsewhere, into the same value.
 """
@@ -16,6 +16,7 @@ import msgspec
 from ..codec import content_hash
 from ..plain import tagged
 from ..shape import dicts, integer, items, obj, parsed, text, without
+from . import helicone, weave
 from .common import time_of
 from .observations import is_observation, of_observation, of_trace
 from .span import Event, TraceSpan
@@ -48,8 +49,8 @@ def spans_of(value: Any) -> Iterator[TraceSpan]:
         yield from _of_mlflow(value["info"], value["data"]["spans"])
     elif isinstance(whole := parsed(value.get("trace")), dict) and "info" in whole and "data" in whole:  # a row of MLflow's table
         yield from spans_of(whole)
-    elif isinstance(value.get("spans"), list):
-        yield from spans_of(value["spans"])
+    elif isinstance(many := value.get("spans", value.get("calls")), list) and not is_span(value):
+        yield from spans_of(many)
     elif isinstance(value.get("data"), list) and not is_span(value):  # a page of an API's answer
         yield from spans_of(value["data"])
     elif is_span(value):
@@ -61,7 +62,7 @@ def is_span(value: Any) -> bool:
     v = obj(value)
     if v.get("run_type") is not None and ("trace_id" in v or "dotted_order" in v):
         return True
-    if is_observation(v) or ("context.span_id" in v and "context.trace_id" in v):
+    if is_observation(v) or weave.is_call(v) or helicone.is_row(v) or ("context.span_id" in v and "context.trace_id" in v):
         return True
     if isinstance(v.get("span_data"), dict) and "trace_id" in v:
         return True
@@ -85,6 +86,10 @@ def _one(v: dict[str, Any]) -> TraceSpan:
         return _of_javascript(v)
     if is_observation(v):
         return of_observation(v)
+    if weave.is_call(v):
+        return weave.of_call(v)
+    if helicone.is_row(v):
+        return helicone.of_row(v)
     if "spanId" in v:
         return _of_otlp(v, {}, {})
     return _of_columns(v)

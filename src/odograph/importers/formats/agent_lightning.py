@@ -3,7 +3,7 @@
 A response is a body of the chat API, or the chunks of a stream. vLLM's token ids are in it: `prompt_token_ids`, and
 `token_ids` of a choice. The tools that an answer asks for are actions, whose results the next request holds. Of several rewards
 the last counts, as in its trainer. Triplets of version 0 (`prompt`, `response` and `reward`, with token ids and no texts) are a
-call each.
+call each; a line that is one triplet does not say which rollout it is of, and is a trajectory.
 
 Source: microsoft/agent-lightning, version 1.0: `schemas.py`, `server/proxy.py` and `verl/agl_rollout_manager.py`.
 """
@@ -34,7 +34,8 @@ def recognise(path: Path, head: bytes) -> bool:
     if row:
         return (isinstance(row.get("rollout"), dict) and isinstance(row.get("events"), list)) or _are_triplets(row)
     start = head.lstrip()[:200]
-    if b'"triplets"' in start and b'"token_ids"' in head:  # a line that is longer than the head
+    told = b'"triplets"' in start or start.replace(b" ", b"").startswith(b'{"prompt":{"token_ids":')
+    if told and b'"token_ids"' in head:  # a line that is longer than the head
         return True
     return start.startswith((b'{"rollout": {', b'{"rollout":{')) and b'"rollout_id"' in start
 
@@ -50,18 +51,24 @@ def _is_row(row: dict[str, Any]) -> bool:
 
 def _are_triplets(row: dict[str, Any]) -> bool:
     found = dicts(row.get("triplets"))
-    return bool(found) and all("token_ids" in obj(t.get("prompt")) and "token_ids" in obj(t.get("response")) for t in found)
+    return (bool(found) and all(map(_is_triplet, found))) or _is_triplet(row)
+
+
+def _is_triplet(one: dict[str, Any]) -> bool:
+    return "token_ids" in obj(one.get("prompt")) and "token_ids" in obj(one.get("response"))
 
 
 def _of_triplets(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     """A rollout of version 0: what was said stands nowhere, so calls have token ids alone."""
     id = text(row.get("rollout_id"))
     session = Session(NAME, id or key, count if id is None else None)
-    source = {"format": NAME, "path": path.name, **without(row, "triplets", "group")}
+    triplets = [row] if _is_triplet(row) else dicts(row["triplets"])
+    held = ("prompt", "response", "reward", "metadata") if _is_triplet(row) else ("triplets",)
+    source = {"format": NAME, "path": path.name, **without(row, *held, "group")}
     session.add(Start(group=text(row.get("group")), metadata={"source": source}), "start")
     transcript = Transcript(session)
     rewards: list[tuple[Any, int]] = []
-    for number_, one in enumerate(dicts(row["triplets"])):
+    for number_, one in enumerate(triplets):
         step = transcript.begin()
         prompt, response, about = obj(one["prompt"]), obj(one["response"]), obj(one.get("metadata"))
         given = items(response.get("logprobs"))

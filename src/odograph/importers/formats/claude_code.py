@@ -22,7 +22,7 @@ from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import added, content_text, dicts, integer, items, number, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
-from .. import peek
+from .. import blocks, peek
 from ..session import NotBegun, Session, observed_where, parse_time
 from ..views import MOST, Messages
 from .claude_asked import attached, command, prompt, typed
@@ -436,7 +436,7 @@ class _Reader:
                         name=str(block.get("name") or ""),
                         arguments=block.get("input"),
                         llm_call=call.id,
-                        result=_served(message, id) if served else None,
+                        result=blocks.served(message.get("content"), id) if served else None,
                         tool_call_id=None if served else id,
                         extra={"server_tool_use": id} if served else None,
                     ),
@@ -479,11 +479,6 @@ def _names(event: dict[str, Any]) -> list[str]:
 def _identity(session: Any, first: dict[str, Any], known_as: str | None = None) -> tuple[tuple[Any, ...], int | None]:
     """What a session is known by, and when it began: its own id, and its first message."""
     return (session, known_as or text(first.get("uuid")) or content_hash(first)), parse_time(first.get("timestamp"))
-
-
-def _served(message: dict[str, Any], id: str | None) -> Any:
-    """What came of a tool that the API itself ran."""
-    return next((b.get("content") for b in dicts(message.get("content")) if id and b.get("tool_use_id") == id), None)
 
 
 def _progress(event: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
-"""OpenAI chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too.
+"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too. Messages
+are in OpenAI's shape, or have Anthropic's content blocks (`tool_use`, `tool_result`, `thinking`). A `system` beside them comes
+first.
 
 Each assistant message is one step and one call, with the messages before it as its request. `weight` (0: not trained) is
 kept on the call; everything else of a line is kept in the start's metadata.
@@ -20,7 +22,6 @@ from ..transcript import Transcript
 
 NAME = "openai-chat"
 SURE = 10  # many formats have messages with roles
-_OTHERS = ("tool_use", "tool_result", "thinking", "redacted_thinking", "server_tool_use")
 _SWIFT = ("tool_call", "tool_response")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", *_SWIFT)
 
@@ -57,23 +58,31 @@ def _is_chat(value: Any) -> bool:
     messages = obj(value).get("messages")
     if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
         return False
-    # Anthropic's messages and Amp's threads have roles too, and say tool calls in a way that is not read here
-    return not any("messageId" in m or any(b.get("type") in _OTHERS for b in dicts(m.get("content"))) for m in dicts(messages))
+    return not any("messageId" in m for m in dicts(messages))  # a thread of Amp
+
+
+def _is_said(system: Any) -> bool:
+    """Whether a field is a system prompt: a text, or blocks of text."""
+    return bool(system) and (
+        isinstance(system, str) or (isinstance(system, list) and all(text(obj(b).get("text")) for b in system))
+    )
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per line, or per object of a list. Raises InvalidInput where there is none."""
     lines = Lines(path)
     made = partial(_session, path)
-    return sessions_of_rows(rows_of(path, lines), lines, _is_chat, made, "line with chat messages in OpenAI's shape")
+    return sessions_of_rows(rows_of(path, lines), lines, _is_chat, made, "line with chat messages")
 
 
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
     messages: list[Any] = value["messages"]
     if any(obj(m).get("role") in _SWIFT for m in messages):
         messages = turns.chat(messages)
-    session = Session(NAME, key, count)
     about = without(value, "messages", "tools")
+    if _is_said(value.get("system")) and not any(obj(m).get("role") == "system" for m in messages):
+        messages = [{"role": "system", "content": about.pop("system")}, *messages]
+    session = Session(NAME, key, count)
     task = next((content_text(m.get("content")) for m in dicts(messages) if m.get("role") == "user"), None)
     source = {"format": NAME, "path": path.name, **about}
     session.add(Start(task=task, group=text(value.get("group")), model=text(value.get("model")), metadata={"source": source}))

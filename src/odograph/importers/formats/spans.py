@@ -1,5 +1,5 @@
-"""Files of spans: OTLP/JSON, Phoenix and OpenInference, Logfire rows, Langfuse exports, LangSmith runs, MLflow traces, and logs
-of agents' own telemetry.
+"""Files of spans: OTLP/JSON, Phoenix and OpenInference, Logfire rows, Langfuse exports, LangSmith runs, MLflow traces, calls of
+Weave, requests of Helicone, and logs of agents' own telemetry.
 
 What a span means is told in `odograph.spans`; here is how a file is recognised and read. A file is one JSON value, JSON lines, or
 values one after the other (Gemini CLI's log).
@@ -47,11 +47,15 @@ def recognise(path: Path, head: bytes) -> bool:
         return True
     if "data.attributes" in found and found & {"data.context", "data.spanId"}:  # a page of Phoenix's API
         return True
+    if any({f"{of}op_name", f"{of}trace_id", f"{of}started_at"} <= found for of in ("", "calls.")):  # Weave
+        return True
     rows = found | {name.removeprefix("data.") for name in found}
     if {"type", "id"} <= rows and (
         {"traceId", "startTime", "parentObservationId"} <= rows or {"trace_id", "start_time", "parent_observation_id"} <= rows
     ):
         return True  # observations of Langfuse
+    if "request_created_at" in rows and rows & {"response_status", "request_body"}:
+        return True  # requests of Helicone
     if {"context.span_id", "context.trace_id"} <= found and any(name.startswith("attributes.") for name in found):
         return True  # a table of Phoenix
     ids = ({"spanContext"}, {"context.span_id"}, {"span_id", "trace_id"}, {"spanId", "traceId"})
