@@ -584,11 +584,12 @@ def changed_in_silence(data: bytes, pages: int) -> int:
 
 
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
-def test_a_changed_byte_of_a_shared_file_costs_itself(
+def test_a_lost_or_changed_file_that_machines_share_costs_itself(
     near: Team, table: str, name: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the name of a column changed in the footer of a file that machines share, or a byte of a page: a machine that never saw
-    the store answers all that other files say, and no engine has empty values in place of what is lost. A warning names the file."""
+    """Where the name of a column changed in the footer of a file that machines share, or a byte of a page, or the file is gone: a
+    machine that never saw the store answers all that other files say, and no engine has empty values in place of what is lost. A
+    warning names the file. Once a copy of the file is back, these machines answer as before."""
     a = near.machine("a")
     ids = [fill(a, 1)[0]]
     a.seal()
@@ -602,8 +603,12 @@ def test_a_changed_byte_of_a_shared_file_costs_itself(
     data = path.read_bytes()
     foot = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     named = data.index(bytes([len(name)]) + name, foot) + 1
-    for at in (named, changed_in_silence(data, foot)):
-        path.write_bytes(data[:at] + b"X" + data[at + 1 :])
+    silent = changed_in_silence(data, foot)
+    for at in (named, silent, None):
+        if at is None:
+            path.unlink()
+        else:
+            path.write_bytes(data[:at] + b"X" + data[at + 1 :])
         for asks in ("sql", "seen", "frame"):
             caplog.clear()
             with odograph.open(near.where, catalog=near.catalog, local=near.root / f"{at}-{asks}") as store:
@@ -620,19 +625,20 @@ def test_a_changed_byte_of_a_shared_file_costs_itself(
                         assert found["trajectories"] == before["trajectories"] and found["summaries"] == before["summaries"]
                     with pytest.raises(odograph.StoreError, match=rf"{path.name}.*put back an earlier version or a copy"):
                         store.compact(grace=0)
-                elif at == named and table != "trajectories":
+                elif at != silent and table != "trajectories":
                     with pytest.raises(odograph.StoreError, match=path.name):
                         store.frame(table).to_pydict()  # type: ignore[arg-type]
                     continue
                 else:
                     continue
-                assert at != named or [d.file for d in store.damages()] == [f"{table}/{path.name}"]
+                assert at == silent or [d.file for d in store.damages()] == [f"{table}/{path.name}"]
             if asks == "sql" or table != "facts":
                 assert any(path.name in one.message and "put back" in one.message for one in caplog.records)
     path.write_bytes(data)
-    with odograph.open(near.where, catalog=near.catalog, local=near.root / "b") as store:
-        assert seen(store) == before
-        assert store.damages() == []
+    for machine in ("b", "None-seen", "None-sql"):
+        with near.machine(machine) as store:
+            assert seen(store) == before
+            assert store.damages() == []
 
 
 def test_places_reopen_shared_stores(near: Team) -> None:

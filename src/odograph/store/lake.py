@@ -222,6 +222,7 @@ class Lake:
 
     def _still_live(self, path: str, table: Table) -> None:
         """Raises Gone where a file that can't be read was merged into another one, which has what it held."""
+        self.commits.refresh()
         if path not in self.files(table.name):
             raise Gone(f"{path} was merged into another file")
 

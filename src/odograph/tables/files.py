@@ -52,6 +52,11 @@ class DamagedFile(StoreError):
     """A file that is gone, or that is not what was written: what it held is lost, and nothing else is."""
 
 
+def lost(path: Path | str) -> DamagedFile:
+    """What is said of a file that is gone."""
+    return DamagedFile(f"{path} is gone: put the file back (`odograph doctor` lists all missing files)")
+
+
 def refused(path: Path, doing: str, error: BaseException) -> StoreError:
     """What is said where the machine or the storage does not let a file or the list of the files be `written`, `read` or
     `opened`: it may be whole, and who was to write it holds what was to be in it."""
@@ -269,9 +274,7 @@ class Opened:
             self._file = _parquet().ParquetFile(given, metadata=foot, **more)
             about = self._file.schema_arrow.metadata or {}
         except FileNotFoundError as error:
-            raise (DamagedFile if source is None else StoreError)(
-                f"{path} is gone: put the file back. All other files can be read; `odograph doctor` lists all missing files"
-            ) from error
+            raise lost(path) from error
         except (OSError, ValueError, KeyError, arrow().ArrowException) as error:
             raise self._unreadable(error) from error
         #: What the file is read as.

@@ -347,7 +347,7 @@ class IcebergCommits:
     # --- the files ----------------------------------------------------------------------------------------------------
 
     def source(self, path: str) -> Any:
-        """What Parquet readers read a file from. Raises StoreError where the file is gone."""
+        """What Parquet readers read a file from. Raises DamagedFile where the file is gone, StoreError."""
         if (self.root / path).exists():  # not committed yet
             return self.root / path
         with self._asking("be read"):

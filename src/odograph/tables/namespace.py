@@ -20,7 +20,7 @@ import msgspec
 
 from ..codec import content_hash
 from ..errors import MissingExtra, NewerStore, OdographError, StoreError
-from .files import DataFile, Opened
+from .files import DataFile, Opened, lost
 from .schema import Table, arrow
 from .shared import Shared, catalog_of, unanswered
 
@@ -313,14 +313,12 @@ class Namespace:
                 target.write(data)
 
     def source(self, path: str) -> Any:
-        """An open file of the storage. Raises StoreError where the file is gone."""
+        """An open file of the storage. Raises DamagedFile where the file is gone."""
         url = self.url(path)
         try:
             return self.loaded[path.split("/")[0]].io.new_input(url).open(seekable=True)
         except FileNotFoundError:
-            raise StoreError(
-                f"{url} is gone: put the file back. All other files can be read; `odograph doctor` lists all missing files"
-            ) from None
+            raise lost(url) from None
 
     def delete(self, path: str) -> None:
         """Deletes a file from the storage."""
