@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import platform
 import pty
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from odograph.errors import InvalidInput
 from odograph.proxy import agents
 from tests.llm_server import Answer, LLMServer
 from tests.proxy.wire import Wire, json_answer
+from tests.threads import to_a_thread
 
 SCRIPT = """
 import anthropic, openai
@@ -123,15 +123,6 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
     assert (process.returncode, t.status, t.end.error) == (-signal.SIGTERM, "failed", f"signal {int(signal.SIGTERM)}")
 
 
-def to_a_thread(pid: int, signum: int) -> None:
-    """Sends a signal to the youngest thread of a process, as the kernel may choose to: never to its main thread."""
-    youngest = max(int(name) for name in os.listdir(f"/proc/{pid}/task"))
-    assert youngest != pid
-    tgkill = {"x86_64": 234, "aarch64": 131}[platform.machine()]
-    assert ctypes.CDLL(None, use_errno=True).syscall(tgkill, pid, youngest, signum) == 0
-
-
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="the number of the system call is not known here")
 def test_a_signal_that_another_thread_gets_reaches_the_program(tmp_path: Path) -> None:
     """The kernel may hand a signal to any thread of `record`, whose main thread waits for the program."""
     code = "import os, pathlib, signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: os._exit(7))\n"
@@ -143,6 +134,45 @@ def test_a_signal_that_another_thread_gets_reaches_the_program(tmp_path: Path) -
             time.sleep(0.02)
         to_a_thread(process.pid, signal.SIGUSR1)
         assert process.wait() == 7
+
+
+def test_a_blocked_sigchld_hides_no_end(tmp_path: Path) -> None:
+    """Some supervisors start programs with SIGCHLD blocked: `record` sees its program's end there, too."""
+    command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "-c", "exit(7)"]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        with LLMServer([Answer()]) as server:
+            process = subprocess.Popen(command, env=environment(server, tmp_path), stderr=subprocess.DEVNULL)
+            assert process.wait() == 7
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_ctrl_c_after_the_programs_end_loses_nothing(tmp_path: Path) -> None:
+    """Who presses Ctrl-C again while `record` ends the trajectory gets the program's exit status and the line at the end."""
+    (tmp_path / "left.py").write_text(QUICK)
+    code = "import os, pathlib, subprocess, sys\nsubprocess.Popen([sys.executable, 'left.py'])\n"
+    code += "while not pathlib.Path('asked').exists():\n    pass\npathlib.Path('pid').write_text(str(os.getpid()))\nos._exit(3)\n"
+    (tmp_path / "agent.py").write_text(code)
+    gate = threading.Event()
+
+    def slow(request: dict[str, Any]) -> Answer:
+        (tmp_path / "asked").touch()
+        gate.wait(60)
+        return Answer(text="four")
+
+    with LLMServer(slow) as server:
+        command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "agent.py"]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(server, tmp_path), stderr=subprocess.PIPE, text=True)
+        while not (tmp_path / "pid").exists() or Path("/proc", (tmp_path / "pid").read_text() or "self").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)  # the program is gone, and a call of its child still runs
+        process.send_signal(signal.SIGTERM)
+        gate.set()
+        _, said = process.communicate()
+    t = recorded(tmp_path)
+    assert (process.returncode, t.status, t.end.error) == (3, "failed", "exit status 3")
+    assert said.startswith("odograph: recorded 1 calls")
 
 
 def in_terminal(code: str, server: LLMServer, folder: Path) -> tuple[int, int]:
@@ -192,6 +222,28 @@ def test_a_program_that_stops_gives_the_terminal_back(tmp_path: Path) -> None:
             seen += os.read(fd, 1000)
         _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_program_that_stops_again_stays_stopped(tmp_path: Path) -> None:
+    """`fg` continues `record` and the program. If the program stops again before `record` goes on (Ctrl-Z, on a busy machine),
+    the program stays stopped, and `record` stops again, so that the shell goes on."""
+    stop = "os.kill(os.getpid(), signal.SIGSTOP)\n"
+    code = f"import os, pathlib, signal\npathlib.Path('pid').write_text(str(os.getpid()))\n{stop}pathlib.Path('again').touch()\n{stop}"
+    code += "pathlib.Path('on').touch()\n"
+    with LLMServer([Answer()]) as server:
+        pid, fd = in_terminal(code, server, tmp_path)
+        os.waitpid(pid, os.WUNTRACED)
+        program = int((tmp_path / "pid").read_text())
+        os.kill(program, signal.SIGCONT)
+        while not (tmp_path / "again").exists() or Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGCONT)
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status) and not (tmp_path / "on").exists()
+        os.kill(pid, signal.SIGCONT)
+        _, status = os.waitpid(pid, 0)
+        os.close(fd)
+    assert os.waitstatus_to_exitcode(status) == 0 and (tmp_path / "on").exists()
 
 
 def test_git_before_and_after(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from odograph.store import committing, compacting, layout, sealing
 from odograph.store import lake as lake_module
 from odograph.tables import files
 from odograph.types import Action
+from tests.threads import to_a_thread
 
 pytest.importorskip("pyarrow")
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
@@ -587,3 +590,21 @@ def test_a_reader_that_a_compaction_overtakes_reads_whole_trajectories(
         assert store.compact(grace=0).deleted
         assert [t.to_dict() for t in other.backend.reader.read(ids)] == before
     assert not caplog.records
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_follow_ends_by_a_signal(tmp_path: Path, signum: int) -> None:
+    """Ctrl-C and SIGTERM end `seal --follow` between two seals, whichever thread the kernel gives the signal to: status 0."""
+    with odograph.open(tmp_path / "s") as store, store.record(task="t") as run:
+        run.finish("4")
+    command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "seal", "--follow", "--every", "1000"]
+    heard = partial(signal.signal, signum, signal.SIG_DFL)  # a shell that runs the tests in the background ignores SIGINT
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("sealed")
+    process.stdout.readline()
+    if len(os.listdir(f"/proc/{process.pid}/task")) > 1:
+        to_a_thread(process.pid, signum)
+    else:
+        process.send_signal(signum)
+    assert process.communicate() == ("", "") and process.returncode == 0

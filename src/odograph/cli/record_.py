@@ -11,13 +11,16 @@ import time
 import uuid
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..api import Store, open
 from ..errors import InvalidInput, MissingExtra, NotFound
 from ..redact import Redactor
 from .proxy_ import SWITCH_SECONDS, add_shared, key_of
 from .terminal import line
+
+if TYPE_CHECKING:
+    from ..proxy.child import Program
 
 HELP = "run an agent's program (Claude Code, Codex, a script, ...) and record the model calls that it makes"
 _DRAIN = 5.0
@@ -75,19 +78,19 @@ def run(args: argparse.Namespace) -> int:
         proxy = Proxy(store, [roots[names[0]][0]], tokens=args.tokens, key=key_of(args))
         for other in names[1:]:
             proxy.also([roots[other][0]])
-        with proxy:
+        with proxy, child.Program() as program:
             proxy.own(name, task=args.task, group=args.group, tags=args.tag, metadata=metadata, agent=_named(agent.name))
             ticket = proxy.ticket(name)
             bases = {n: agents.based(proxy.urls[i], ticket, roots[n][1]) for i, n in enumerate(names)}
             try:
-                status = _child(argv, agent, bases)
+                status = _status(program, argv, agent, bases)
             except (NotFound, InvalidInput) as error:
                 print(f"odograph: {error}; nothing is recorded", file=sys.stderr)
                 return 127 if isinstance(error, NotFound) else 126  # as shells have it
             proxy.drain(_DRAIN)
             id = proxy.end(name, **_outcome(status))
             proxy.close(0)
-        _say(store, id, args, agent, began, git.state(folder) if args.git else None)
+            _say(store, id, args, agent, began, git.state(folder) if args.git else None)
     return child.ended_alike(status)
 
 
@@ -95,12 +98,12 @@ def _named(name: str) -> str | None:
     return None if name == "generic" else name
 
 
-def _child(argv: list[str], agent: Any, bases: dict[str, str]) -> int:
-    from ..proxy import agents, child
+def _status(program: Program, argv: list[str], agent: Any, bases: dict[str, str]) -> int:
+    from ..proxy import agents
 
     whole = agents.command(agent, bases, argv)
     with tempfile.TemporaryDirectory(prefix="odograph-record-") as place:
-        return child.run(whole, agents.environment(agent, bases, os.environ, argv, Path(place)))
+        return program.run(whole, agents.environment(agent, bases, os.environ, argv, Path(place)))
 
 
 def _outcome(status: int) -> dict[str, Any]:

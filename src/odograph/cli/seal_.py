@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import signal
 import sys
 import time
+from contextlib import suppress
 
 import msgspec
 
+from ..api import Store
 from ..errors import InvalidInput
 from ..store.sealing import Sealing
 from .common import add_json, bytes_bar, existing_store, goes_with, print_json
@@ -16,6 +19,7 @@ from .numbers import seconds
 from .terminal import paint, size
 
 _ROUNDS = 30  # with --follow, small files are merged once in so many seals
+_LOOK = 0.5  # seconds: a signal that another thread got interrupts no sleep of the main thread
 HELP = "move the records of the journal into Parquet files, which are smaller, and which SQL and other tools read"
 
 
@@ -41,16 +45,25 @@ def run(args: argparse.Namespace) -> int:
     if not args.every:
         raise InvalidInput("--every is a number of seconds above 0, not 0")
     with existing_store(args) as store:
-        for count in itertools.count():
-            found = store.seal(bytes_bar())
-            if found.lines or not args.follow:
-                _say(args, found)
-            if args.compact and count % _ROUNDS == 0:
-                store.compact(args.grace)
-            if not args.follow:
-                return 0
-            time.sleep(args.every)
+        if not args.follow:
+            _round(args, store, compact=args.compact)
+            return 0
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            for count in itertools.count():
+                _round(args, store, compact=args.compact and count % _ROUNDS == 0)
+                until = time.monotonic() + args.every
+                while (left := until - time.monotonic()) > 0:
+                    time.sleep(min(left, _LOOK))
     return 0
+
+
+def _round(args: argparse.Namespace, store: Store, *, compact: bool) -> None:
+    found = store.seal(bytes_bar())
+    if found.lines or not args.follow:
+        _say(args, found)
+    if compact:
+        store.compact(args.grace)
 
 
 def _say(args: argparse.Namespace, found: Sealing) -> None:

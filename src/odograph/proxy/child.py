@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
+from typing import Self
 
 from ..errors import InvalidInput, NotFound
 
@@ -20,43 +21,80 @@ _OF_KEYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 _OF_GROUP = (signal.SIGTTIN, signal.SIGTTOU)
 
 
-def run(argv: list[str], env: Mapping[str, str]) -> int:
-    """The exit status of a program, or minus the signal that ended it. Raises NotFound for a program that is not there,
-    InvalidInput for one that can't be run."""
-    started: list[subprocess.Popen[bytes]] = []
-    early: list[int] = []
-    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+class Program:
+    """A program, and the signals that are its own while this is entered: what comes before the program's start is sent after it,
+    and what comes after its end is for nobody, so that the record of the run is whole."""
 
-    def forward(signum: int, frame: FrameType | None) -> None:
-        if signum in _OF_KEYS and _in_front() is True:  # the terminal sent it to the program, too
-            return
-        if started:
-            started[0].send_signal(signum)
-        else:
-            early.append(signum)
+    def __init__(self) -> None:
+        self._started: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+        #: Whether the program had stopped when this process stopped itself.
+        self._stopped = False
 
-    # The kernel may hand a signal to any thread: the byte that each writes wakes the main thread, which alone runs handlers.
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    waked = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    for signum in (*_FORWARDED, *_OF_KEYS, signal.SIGCHLD):
-        before[signum] = signal.getsignal(signum)
-        if signum == signal.SIGCHLD:
-            signal.signal(signum, lambda *_: None)
-        elif before[signum] is not signal.SIG_IGN:  # what nohup ignores stays ignored
-            signal.signal(signum, forward)
-    try:
-        started.append(_start(argv, env))
-        for number in early:
-            started[0].send_signal(number)
-        return _ended(started[0], woken)
-    finally:
-        for signum, handler in before.items():
+    def __enter__(self) -> Self:
+        # The kernel may hand a signal to any thread: the byte that each writes wakes the main thread, which alone runs handlers.
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        self._waked = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        for signum in (*_FORWARDED, *_OF_KEYS, signal.SIGCHLD):
+            self._before[signum] = signal.getsignal(signum)
+            if signum == signal.SIGCHLD:
+                signal.signal(signum, lambda *_: None)
+            elif self._before[signum] is not signal.SIG_IGN:  # what nohup ignores stays ignored
+                signal.signal(signum, self._forward)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        for signum, handler in self._before.items():
             if handler is not None:
                 signal.signal(signum, handler)
-        signal.set_wakeup_fd(waked)
-        os.close(woken)
-        os.close(wake)
+        signal.set_wakeup_fd(self._waked)
+        os.close(self._woken)
+        os.close(self._wake)
+
+    def run(self, argv: list[str], env: Mapping[str, str]) -> int:
+        """Its exit status, or minus the signal that ended it. Raises NotFound for a program that is not there, InvalidInput for
+        one that can't be run."""
+        self._started = program = _start(argv, env)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # who started us may have blocked it, and the program's end
+        for number in self._early:
+            program.send_signal(number)
+        return self._ended(program)
+
+    def _forward(self, signum: int, frame: FrameType | None) -> None:
+        if signum in _OF_KEYS and _in_front() is True:  # the terminal sent it to the program, too
+            return
+        if signum == signal.SIGCONT and self._stopped:  # a shell continues the program, too: `_ended` sees whether it did
+            return
+        if self._started is not None:
+            self._started.send_signal(signum)
+        else:
+            self._early.append(signum)
+
+    def _ended(self, program: subprocess.Popen[bytes]) -> int:
+        """Waits for the program's end; every signal writes to the pipe. Where the program stops in a terminal (Ctrl-Z), we stop
+        too, because the shell waits for us. What continues us alone is passed on."""
+        while True:
+            try:
+                changed, status = os.waitpid(program.pid, os.WUNTRACED | os.WCONTINUED | os.WNOHANG)
+            except ChildProcessError:  # passing a signal on found that it had ended
+                return program.wait()
+            if not changed and self._stopped:
+                self._stopped = False
+                program.send_signal(signal.SIGCONT)
+            elif not changed:
+                os.read(self._woken, 4096)
+            elif os.WIFCONTINUED(status):
+                self._stopped = False
+            elif not os.WIFSTOPPED(status):
+                program.returncode = os.waitstatus_to_exitcode(status)
+                return program.returncode
+            elif os.WSTOPSIG(status) not in _OF_GROUP and _in_front() is not None:
+                self._stopped = True
+                os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def ended_alike(status: int) -> int:
@@ -81,23 +119,6 @@ def _start(argv: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         raise NotFound(f"no program {argv[0]!r} on the path") from None
     except OSError as error:
         raise InvalidInput(f"{argv[0]!r} can't be run: {(error.strerror or str(error)).lower()}") from None
-
-
-def _ended(program: subprocess.Popen[bytes], woken: int) -> int:
-    """Waits for a program's end; every signal writes to the pipe `woken`. Where the program stops in a terminal (Ctrl-Z), we stop
-    too, because the shell waits for us. What continues us is passed on."""
-    while True:
-        try:
-            ended, status = os.waitpid(program.pid, os.WUNTRACED | os.WNOHANG)
-        except ChildProcessError:  # passing a signal on found that it had ended
-            return program.wait()
-        if not ended:
-            os.read(woken, 4096)
-        elif not os.WIFSTOPPED(status):
-            program.returncode = os.waitstatus_to_exitcode(status)
-            return program.returncode
-        elif os.WSTOPSIG(status) not in _OF_GROUP and _in_front() is not None:
-            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _in_front() -> bool | None:
