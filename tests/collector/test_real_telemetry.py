@@ -1,16 +1,19 @@
-"""What Claude Code, Codex and Gemini CLI tell of themselves, against the receiver: each request once, each tool once, with its agent."""
+"""What Claude Code, Codex, Gemini CLI and Qwen Code tell of themselves, against the receiver: each request once, each tool once, with its agent."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import odograph
 from tests.collector.test_collect import collecting
-from tests.llm_server import LLMServer
+from tests.llm_server import Answer, LLMServer
 from tests.proxy.test_real_agents import CLAUDE, CODEX, programs, script
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,6 +59,30 @@ def test_claude_code(programs: str, store: odograph.Store, tmp_path: Path) -> No
     assert odograph.validate(t, profile="basic").valid
 
 
+def test_claude_codes_sub_agents_at_once(programs: str, store: odograph.Store, tmp_path: Path) -> None:
+    """Two sub-agents of one kind that run at once are two agents, each inside of its own action."""
+    ids = itertools.count()
+
+    def two(request: dict[str, Any]) -> Answer:
+        given = script(request)
+        if [c["function"]["name"] for c in given.tool_calls] == ["Agent"]:
+            given.tool_calls = given.tool_calls * 2
+        given.tool_calls = [{**c, "id": f"toolu_{next(ids)}"} for c in given.tool_calls]
+        return given
+
+    with LLMServer(two) as server:
+        with collecting(store) as (_, (url,)):
+            keys = {k: v for k, v in CLAUDE.items() if k != "DISABLE_TELEMETRY"}
+            more = keys | TOLD | {"ANTHROPIC_BASE_URL": server.url, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+            ran(tmp_path, programs, ["claude", "-p", "USEAGENT Make the file", "--allowedTools", "Bash,Agent"], more)
+        asked = len(server.requests)
+    (t,) = store.trajectories()
+    by_agent = Counter(s.agent for s in t.steps)
+    assert by_agent == {"claude-code": 2, "general-purpose": 2, "general-purpose-2": 2} and len(t.llm_calls) == asked
+    started = [a.id for a in t.actions if a.name == "Agent"]
+    assert {s.record.parent for s in t.steps if s.agent != "claude-code"} == set(started) and len(started) == 2
+
+
 def test_codex(programs: str, store: odograph.Store, tmp_path: Path) -> None:
     """Events with figures alone, beside some hundred spans of its inner workings."""
     with LLMServer(script) as server:
@@ -89,3 +116,20 @@ def test_gemini_cli(programs: str, store: odograph.Store, tmp_path: Path) -> Non
         [("run_shell_command", True)],
     )
     assert t.llm_calls[-1].text == "Paris is the capital." and odograph.validate(t, profile="basic").valid
+
+
+def test_qwen_code(programs: str, store: odograph.Store, tmp_path: Path) -> None:
+    """Events with the texts of requests and answers."""
+    settings = tmp_path / ".qwen/settings.json"
+    settings.parent.mkdir()
+    with LLMServer(script) as server:
+        with collecting(store) as (_, (url,)):
+            telemetry = {"enabled": True, "target": "local", "otlpEndpoint": url, "otlpProtocol": "http", "logPrompts": True}
+            settings.write_text(json.dumps({"telemetry": telemetry, "privacy": {"usageStatisticsEnabled": False}}))
+            argv = ["qwen", "--auth-type", "openai", "-y", "-p", "Make the file"]
+            keys = {"OPENAI_API_KEY": "k", "OPENAI_MODEL": "fake", "OPENAI_BASE_URL": server.url + "/v1", "HTTPS_PROXY": ""}
+            ran(tmp_path, programs, argv, keys)
+        asked = len(server.requests)
+    (t,) = store.trajectories()
+    assert (len(t.llm_calls), t.agent, t.task) == (asked, "qwen-code", "Make the file")
+    assert [(a.name, a.ok) for a in t.actions] == [("run_shell_command", True)] and odograph.validate(t, profile="basic").valid

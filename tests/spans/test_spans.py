@@ -614,6 +614,71 @@ def test_claude_codes_sub_agent_is_inside_of_its_tool() -> None:
     assert call.agent is None  # nobody else acts
 
 
+def test_claude_codes_sub_agents_of_one_kind_at_once() -> None:
+    """Two agents of one kind are two agents: events and spans of each stand in the span of the tool that started it. A hidden prompt
+    is no task, and the call for a title neither a step nor what tells the task."""
+    s = {"session.id": "s"}
+
+    def asked(id: str, n: int, within: str, name: str, **more: Any) -> spans.TraceSpan:
+        about = {"event.name": f"claude_code.{name}", "query_source": "agent:builtin:scout", **s, **more}
+        return span(id, about, n, 0, parent=within, name=f"claude_code.{name}", log=True)
+
+    def body(said: str) -> str:
+        return json.dumps({"model": "m", "messages": [{"role": "user", "content": said}]})
+
+    def answer(said: str) -> str:
+        return json.dumps({"type": "message", "role": "assistant", "content": [{"type": "text", "text": said}]})
+
+    tools = [
+        span(
+            k, {**s, "tool_name": "Agent", "tool_use_id": k, "subagent_type": "scout"}, 3 + n, 20, "top", name="claude_code.tool"
+        )
+        for n, k in enumerate("ab")
+    ]
+    runs = [span(f"run-{k}", s, 4, 18, k, name="claude_code.tool.execution") for k in "ab"]
+    records = made(
+        log(1, "claude_code.api_request_body", body=body("title: find both"), query_source="generate_session_title"),
+        span("top", {**s, "user_prompt": "<REDACTED>"}, 0, 40, name="claude_code.interaction"),
+        asked("m1", 2, "top", "api_request_body", body=body("find both"), query_source="sdk"),
+        *tools,
+        *runs,
+        asked("a1", 5, "run-a", "api_request_body", body=body("find a")),
+        asked("b1", 6, "run-b", "api_request_body", body=body("find b")),
+        asked("b2", 7, "run-b", "api_response_body", body=answer("b is here")),
+        asked("a2", 8, "run-a", "api_response_body", body=answer("a is here")),
+        asked("b3", 9, "run-b", "api_request", cost_usd="2"),
+        asked("a3", 10, "run-a", "api_request", cost_usd="1"),
+    )
+    (title, first, *rest) = of(LLMCall, records)
+    assert [(c.agent, c.request["messages"][0]["content"], c.response["content"][0]["text"], c.cost) for c in rest] == [
+        ("scout", "find a", "a is here", 1.0),
+        ("scout-2", "find b", "b is here", 2.0),
+    ]
+    assert (title.purpose, title.step, first.step) == ("title", None, 0) and of(Start, records)[0].task == "find both"
+    parents = {r.agent: r.parent for r in of(StepStart, records)}
+    assert [parents["scout"], parents["scout-2"]] == [a.id for a in of(Action, records)]
+
+
+def test_qwen_codes_events() -> None:
+    """Qwen Code's events are those of Gemini CLI under another name; a sub-agent's prompts name it."""
+    sub = "s#scout-x1#0"
+    records = made(
+        log(1, "qwen-code.user_prompt", prompt="Capital?", prompt_id="p"),
+        log(2, "qwen-code.api_request", request_text='[{"role": "user", "parts": [{"text": "Capital?"}]}]', prompt_id="p"),
+        log(3, "qwen-code.api_response", model="m", input_token_count=7, output_token_count=3, prompt_id="p"),
+        log(4, "qwen-code.api_request", request_text='[{"role": "user", "parts": [{"text": "look"}]}]', prompt_id=sub),
+        log(5, "qwen-code.api_response", model="m", response_text="seen", prompt_id=sub, subagent_name="scout"),
+        log(6, "qwen-code.tool_call", function_name="ls", function_args="{}", success=True, prompt_id=sub),
+        log(7, "qwen-code.tool_call", function_name="agent", function_args="{}", success=False, prompt_id="p"),
+    )
+    assert [(c.agent, c.request["messages"][0]["content"], c.prompt_tokens) for c in of(LLMCall, records)] == [
+        (None, "Capital?", 7),
+        ("scout-x1", "look", None),
+    ]
+    assert [(a.agent, a.name, a.ok) for a in of(Action, records)] == [("scout-x1", "ls", True), (None, "agent", False)]
+    assert (of(Start, records)[0].task, of(Start, records)[0].agent) == ("Capital?", "qwen-code")
+
+
 def test_codex_and_gemini_cli() -> None:
     """Their log events: prompts, calls with their figures, tools with their outcome; Codex's inner spans are nothing of a session."""
     records = made(

@@ -234,10 +234,10 @@ class _Assembly:
         about: dict[str, Any] = {}
         for span in self.spans:
             about = self.meanings[span.trace, span.id].about | about
-        first = next((s for s in self.spans if self._kind(s) == "call"), None)
+        meant = (self.meanings[s.trace, s.id] for s in self.spans)
         task = next((m.task for s in self.spans if (m := self.meanings[s.trace, s.id]).task is not None), None)
-        fields = self.meanings[first.trace, first.id].fields if first is not None else {}
-        if task is None and first is not None:
+        fields = next((m.fields for m in meant if m.kind == "call" and "purpose" not in m.fields), {})
+        if task is None:
             sent = _messages(fields)
             task = next((m.get("content") for m in sent if m.get("role") == "user"), None)
         if isinstance(task, list) and task and all(map(is_part, task)):
@@ -315,7 +315,7 @@ class _Assembly:
             step, parent = None, self.into.id_of("span", enclosing.trace, enclosing.id)
         else:
             self._results(span, agent, fields)
-            step = self._step(span, agent, fields)
+            step = self._step(span, agent, fields) if fields.get("purpose", "act") == "act" else None
         self._read(agent, step)
         record = LLMCall(agent=agent, step=step, parent=parent, origin="transcript", source_time=span.end or span.start, **fields)
         added = self._add(record, span)

@@ -9,6 +9,7 @@ Source: https://code.claude.com/docs/en/monitoring-usage.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from .span import Meaning, TraceSpan
 
 _PREFIX = "claude_code."
 _DEEPEST = 50  # spans around a span
+_HIDDEN = "<REDACTED>"  # stands for the user's prompt, unless the user asks for it (OTEL_LOG_USER_PROMPTS)
 
 
 def name_of(span: TraceSpan) -> str | None:
@@ -44,7 +46,10 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
     told: list[TraceSpan] = []
     for span in spans:
         name = name_of(span)
-        who = str(span.get("query_source"))
+        who = (
+            str(span.get("query_source")),
+            span.parent,
+        )  # agents of one kind at once: each in the span of the tool that started it
         if name == "api_request_body":
             if who in bodies:  # an attempt that no answer followed
                 told.append(bodies.pop(who))
@@ -57,7 +62,7 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
             first = bodies.get(who)
             if first is None and name != "api_error":  # its figures and its answer come in either order
                 lacks = "cost_usd" if name == "api_request" else "response_body"
-                same = (t for t in reversed(told) if str(t.get("query_source")) == who and not t.failed)
+                same = (t for t in reversed(told) if (str(t.get("query_source")), t.parent) == who and not t.failed)
                 first = next((t for t in same if t.get(lacks) is None), None)
                 if first is not None:
                     told.remove(first)
@@ -82,7 +87,7 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
     elif requests:
         out = [s for s in out if s.log or name_of(s) != "llm_request"]
     return sorted(
-        [*_named(_tools_once(out)), *told],
+        _named([*_tools_once(out), *told]),
         key=lambda s: (s.start or 0, s.get("event.sequence") if isinstance(s.get("event.sequence"), int) else 0),
     )
 
@@ -106,16 +111,23 @@ def _tool_id(span: TraceSpan) -> str | None:
 
 
 def _named(spans: list[TraceSpan]) -> list[TraceSpan]:
-    """The spans, in which those of a sub-agent have its name: it stands on the tool that started it, around them."""
+    """The spans, in which those of a sub-agent have its name: its kind stands on the tool that started it, around them. Of agents
+    of one kind, each but the first has a number."""
     there = {(s.trace, s.id): s for s in spans}
+    kinds: Counter[str] = Counter()
+    names: dict[tuple[str, str], str] = {}
+    for span in sorted(spans, key=lambda s: s.start or 0):
+        if not span.log and name_of(span) == "tool" and (kind := text(span.get("subagent_type"))) is not None:
+            kinds[kind] += 1
+            names[span.trace, span.id] = kind if kinds[kind] == 1 else f"{kind}-{kinds[kind]}"
     out: list[TraceSpan] = []
     for span in spans:
-        above: TraceSpan | None = span if span.get("agent_id") is not None and span.get("agent.name") is None else None
+        above = there.get((span.trace, span.parent or ""))
         for _ in range(_DEEPEST):
-            if above is None or above.get("subagent_type") is not None:
+            if above is None or (above.trace, above.id) in names:
                 break
             above = there.get((above.trace, above.parent or ""))
-        name = None if above is None or above is span else above.get("subagent_type")
+        name = None if above is None else names.get((above.trace, above.id))
         out.append(span if name is None else msgspec.structs.replace(span, attributes={**span.attributes, "agent.name": name}))
     return out
 
@@ -137,6 +149,7 @@ def meaning(span: TraceSpan) -> Meaning | None:
         )
     if name in ("user_prompt", "interaction"):
         prompt = span.get("prompt", "user_prompt")
+        prompt = None if prompt == _HIDDEN else prompt
         if not span.log:
             return Meaning(kind="holder", task=prompt, agent="claude-code")
         return Meaning(kind="note", fields={"name": name, "data": {"prompt": prompt}}, task=prompt, agent="claude-code")

@@ -1,8 +1,9 @@
-"""Gemini CLI's own telemetry: log events `gemini_cli.*`, one request in two of them, which `joined` makes one.
+"""Gemini CLI's own telemetry, and that of Qwen Code, which began as a copy: log events `gemini_cli.*` and `qwen-code.*`, one
+request in two of them, which `joined` makes one.
 
-Its spans (`llm_call`, ...) tell the same again, each in a trace of its own.
+Gemini CLI's spans (`llm_call`, ...) tell the same again, each in a trace of its own.
 
-Source: google-gemini/gemini-cli, packages/core/src/telemetry.
+Source: google-gemini/gemini-cli and QwenLM/qwen-code, packages/core/src/telemetry.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from . import chat
 from .common import count, price
 from .span import Meaning, TraceSpan
 
-_PREFIX = "gemini_cli."
+#: The programs, by what their events' names begin with.
+_PROGRAMS = {"gemini_cli": "gemini-cli", "qwen-code": "qwen-code"}
 
 
 def name_of(span: TraceSpan) -> str | None:
     """The event's own name, without the program's; None of other programs'."""
-    name = span.get("event.name")
-    return name.removeprefix(_PREFIX) if isinstance(name, str) and name.startswith(_PREFIX) else None
+    program, _, name = (text(span.get("event.name")) or "").partition(".")
+    return name if program in _PROGRAMS else None
+
+
+def _who(span: TraceSpan) -> str:
+    """The agent that acts: the prompts of a sub-agent of Qwen Code are `SESSION#NAME-LETTERS#TURN`."""
+    _, _, agent = (text(span.get("prompt_id")) or "").partition("#")
+    return agent.partition("#")[0] or _PROGRAMS[str(span.get("event.name")).partition(".")[0]]
 
 
 def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
@@ -51,15 +59,15 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
 
 
 def meaning(span: TraceSpan) -> Meaning | None:
-    """None where it is no telemetry of Gemini CLI."""
+    """None where it is no telemetry of these programs."""
     name = name_of(span)
     if name is None:
         return None
     if name in ("api_response", "api_error", "api_request"):
-        return Meaning(kind="call", fields=_call(span), agent="gemini-cli", used=("request_text", "response_text", "model"))
+        return Meaning(kind="call", fields=_call(span), agent=_who(span), used=("request_text", "response_text", "model"))
     if name == "user_prompt":
         prompt = span.get("prompt")
-        return Meaning(kind="note", fields={"name": name, "data": {"prompt": prompt}}, task=prompt, agent="gemini-cli")
+        return Meaning(kind="note", fields={"name": name, "data": {"prompt": prompt}}, task=prompt, agent=_who(span))
     if name == "tool_call":
         fields = {
             "name": text(span.get("function_name")) or "",
@@ -70,9 +78,9 @@ def meaning(span: TraceSpan) -> Meaning | None:
             "tool_call_id": text(span.get("call_id")),
         }
         return Meaning(
-            kind="tool", fields=fields, agent="gemini-cli", used=("function_name", "function_args", "success", "duration_ms")
+            kind="tool", fields=fields, agent=_who(span), used=("function_name", "function_args", "success", "duration_ms")
         )
-    return Meaning(kind="note", fields={"name": name, "data": None}, agent="gemini-cli")
+    return Meaning(kind="note", fields={"name": name, "data": None}, agent=_who(span))
 
 
 def _call(span: TraceSpan) -> dict[str, Any]:
