@@ -68,7 +68,7 @@ def test_bytes_and_headers_are_those_of_the_client(store: odograph.Store) -> Non
     with Wire(lambda head, body: json_answer(b'{ "odd":1,"choices":[] }', X_Odd="yes")) as up, Proxy(store, [up.url]) as proxy:
         sent = (
             b"POST /v1/chat/completions?beta=a%%2Fb HTTP/1.1\r\nHost: localhost\r\nX-Mixed-Case: A\r\nauthorization: Bearer k\r\n"
-            b"x-odograph-run: mine\r\nConnection: close, x-hop\r\nX-Hop: 1\r\ncontent-type: application/json\r\n"
+            b"x-odograph-run: mine\r\nConnection: close, x-hop\r\nX-Hop: 1\r\ncontent-type: application/json\r\nx-mixed-case: B\r\n"
             b"content-length: %d\r\n\r\n" % len(CHAT)
         ) + CHAT
         answer = raw(proxy.url, sent)
@@ -82,6 +82,7 @@ def test_bytes_and_headers_are_those_of_the_client(store: odograph.Store) -> Non
         "X-Mixed-Case: A",
         "authorization: Bearer k",
         "content-type: application/json",
+        "X-Mixed-Case: B",
         f"content-length: {len(CHAT)}",
     ]
     got, data = answer.split(b"\r\n\r\n", 1)

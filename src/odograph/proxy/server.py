@@ -229,9 +229,9 @@ class Door:
 
     def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
         """The headers and the URL of a request as they go upstream."""
-        dropped = _named(request.headers, _NOT_UP)
-        kept = [
-            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+        dropped, spelt = _named(request.headers, _NOT_UP), dict[bytes, str]()
+        kept = [  # aiohttp's client takes a name that is spelt anew for the same header, whose last value counts
+            (spelt.setdefault(lower, name.decode("latin-1")), value.decode("utf-8", "surrogateescape"))
             for name, value in request.raw_headers
             if (lower := name.lower()) not in dropped and not lower.startswith(_OWN)
         ]
