@@ -107,6 +107,24 @@ def test_exit_status_and_stdin_are_the_programs(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("where", ["a pipe", "a full disk"])
+def test_a_last_line_that_nobody_reads_changes_no_status(tmp_path: Path, where: str) -> None:
+    """`odograph record -- CMD 2>&1 | head`: the exit status is the program's, also where the last line can't be written."""
+    if where == "a pipe":
+        out, err = os.pipe()
+        os.close(out)
+    else:
+        err = os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "-c"]
+    with LLMServer([Answer()]) as server:
+        for code in (QUICK, ""):
+            done = subprocess.run(
+                [*command, code + "\nraise SystemExit(3)"], env=environment(server, tmp_path), stderr=err, check=False
+            )
+            assert done.returncode == 3
+    os.close(err)
+
+
 def test_signals_reach_the_program(tmp_path: Path) -> None:
     """SIGTERM goes to the program, which ends as it likes; where a signal ended it, `record` ends by the same signal."""
     (tmp_path / "agent.py").write_text(QUICK + "import pathlib, time\npathlib.Path('ready').touch()\ntime.sleep(60)\n")

@@ -121,7 +121,7 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
     where = f"--store {shlex.quote(args.store)}" if args.store else ""
     if id is None:
         why = "a program that names its base URL itself, or clears its environment, is not led here"
-        print(f"odograph: no call of a model passed; nothing is recorded ({why})", file=sys.stderr)
+        _tell(f"odograph: no call of a model passed; nothing is recorded ({why})")
         return
     t = store.trajectory(id)
     more = ", no git repository" if args.git and after is None else ""
@@ -132,7 +132,15 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
         if args.into_session:
             more += _merged(t, run, agent, began)
     counts = f"{len(t.llm_calls)} calls, {len(t.steps)} steps, {len(t.actions)} actions"
-    print(f"odograph: recorded {counts}{more}: odograph show {t.id[-8:]} {line(where)}".rstrip(), file=sys.stderr)
+    _tell(f"odograph: recorded {counts}{more}: odograph show {t.id[-8:]} {line(where)}".rstrip())
+
+
+def _tell(said: str) -> None:
+    """Says it on stderr. If nobody reads stderr any more, the exit status is the program's all the same."""
+    try:
+        print(said, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _merged(t: Any, run: Any, agent: Any, began: float) -> str:
