@@ -46,10 +46,7 @@ def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
     told: list[TraceSpan] = []
     for span in spans:
         name = name_of(span)
-        who = (
-            str(span.get("query_source")),
-            span.parent,
-        )  # agents of one kind at once: each in the span of the tool that started it
+        who = (str(span.get("query_source")), span.parent)  # agents of one kind at once: each is in its tool's span
         if name == "api_request_body":
             if who in bodies:  # an attempt that no answer followed
                 told.append(bodies.pop(who))
