@@ -146,9 +146,15 @@ def check(made: Made, where: Path, path: Path, how: str, seed: int, commands: li
     for command in (["seal"], ["doctor"]):
         found, said = status(command, where)
         assert "Traceback" not in said, (place, command, said)
-    again, _ = read(where, made.ids)
+    again, all = read(where, made.ids)
     for k, before in enumerate(made.before):
         assert again[k] == before or (not whole[k] and path.suffix == ".parquet"), (place, k, "repair lost it")
+    there = {id: one for id, one in zip(made.ids, again, strict=True) if isinstance(one, dict)}
+    assert there == all, (place, "all at once are not those that are there")
+    with odograph.open(where) as store:
+        assert (
+            {s.id for s in store.summaries()} == {row["id"] for row in store.sql("select id from trajectories").list()} == {*all}
+        )
     if path.parent.name != "records" and how != "swap":  # what other files say is made anew from the records
         assert again == made.before, place
         assert status(["doctor"], where)[0] == 0, place

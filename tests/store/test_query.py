@@ -288,6 +288,8 @@ def test_what_the_command_prints_for_programs_is_exact(store: odograph.Store, ca
     assert json.loads(capsys.readouterr().out) == want
     assert main([*ask, f"select [{day}] as l", "--csv"]) == 0
     assert capsys.readouterr().out == 'l\n"[""2020-01-02""]"\n'
+    assert main([*ask, "select 'nan'::double as a, '-inf'::double as b, 2.0 as c"]) == 0
+    assert capsys.readouterr().out.split()[:6] == ["a", "b", "c", "nan", "-inf", "2.0"]
     assert store.sql("select 1 as a, 2 as a, 3 as a_1, 4 as a").list() == [{"a": 1, "a_1": 2, "a_1_1": 3, "a_2": 4}]
 
 
@@ -317,6 +319,11 @@ def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
     assert [store.frame(name).count_rows() for name in ("trajectories", "facts")] == [3, 36]
     with pytest.raises(odograph.InvalidInput, match="trajectories, facts, records"):
         store.frame("fact")
+    store.close()
+    hostile = store.root.rename(store.root.with_name("it's [a] {b,c} *? \\ 100%"))
+    with odograph.open(hostile) as moved:
+        assert [moved.frame(name).count_rows() for name in ("trajectories", "facts")] == [3, 36]
+        assert moved.sql("select count(*) as n from facts").list() == [{"n": 36}]
 
 
 def test_strangers_find_their_way(store: odograph.Store) -> None:

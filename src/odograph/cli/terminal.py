@@ -253,7 +253,7 @@ def number(value: float | None) -> str:
     """A figure as short as it can be read."""
     if value is None:
         return "-"
-    if isinstance(value, int) or value == int(value):
+    if isinstance(value, int) or value.is_integer():
         return f"{int(value):,}" if abs(value) < 1e15 else f"{value:g}"
     return f"{value:.4g}"
 

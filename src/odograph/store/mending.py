@@ -5,11 +5,13 @@ What is lost is only what stood in a damaged row group of `records`. Readers go 
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +69,12 @@ def mend(lake: Lake, damages: Iterable[Damage]) -> int:
     try:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
             create(db)
-            _mend(lake, db, gone, output)
+            outdated = _mend(lake, db, gone, output)
             lost: list[list[Any]] = [
                 [damage.file, damage.offset, damage.reason, False] for damage in damages if live.get(damage.file) in gone
             ]
             lost = [one for one in lost if one[0].startswith(f"{FOLDER}/{RECORDS.name}/")]
-            output.commit({"damages": lost} if lost else {}, replaces=sorted(gone))
+            output.commit({"damages": lost} if lost else {}, replaces=sorted(gone | outdated))
     except BaseException as error:
         output.failed(error)
         raise
@@ -80,9 +82,10 @@ def mend(lake: Lake, damages: Iterable[Damage]) -> int:
     return len(gone)
 
 
-def _mend(lake: Lake, db: sqlite3.Connection, gone: set[str], output: Output) -> None:
+def _mend(lake: Lake, db: sqlite3.Connection, gone: set[str], output: Output) -> set[str]:
+    """Gives the files of `trajectories` that named a lost place, and go too: what else they hold is in the new one."""
     found = _Survey(lake, gone)
-    again = set(found.unsaid())
+    again = {*found.unsaid(), *found.cut}
     for id, parts in sorted(found.parts.items()):
         moved = [part for part in parts if part.path in gone]
         if moved:
@@ -90,13 +93,20 @@ def _mend(lake: Lake, db: sqlite3.Connection, gone: set[str], output: Output) ->
             found.parts[id] = [*(part for part in parts if part.path not in gone), *output.parts.get(id, ())]
             again.add(id)
     output.finish()
-    for row in found.folded(db, sorted(again)):
+    kept = [(row for row in _rows(lake, path) if row["id"] not in again) for path in sorted(found.outdated)]
+    for row in heapq.merge(found.folded(db, sorted(again)), *kept, key=itemgetter("id")):  # in the order of ids, as a seal does
         output.summary(row)
     for path in sorted(gone):
         if path.startswith(f"{FACTS.name}/"):
             for id, parts in found.beside(path):
                 for row in _facts(lake, parts, found.about.get(id, (None, None))):
                     output.fact(row)
+    return found.outdated
+
+
+def _rows(lake: Lake, path: str, damaged: Callable[[DamagedFile], None] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a file of `trajectories`. `damaged`: see `Lake.batches`."""
+    return (row for rows in lake.summaries_in([path], damaged) for row in rows_of(rows))
 
 
 def _facts(lake: Lake, parts: list[Part], about: tuple[Any, Any]) -> Iterator[dict[str, Any]]:
@@ -133,10 +143,17 @@ class _Survey:
         self._said: dict[str, tuple[int, frozenset[Part]]] = {}
         #: The group and the agent of each trajectory.
         self.about: dict[str, tuple[Any, Any]] = {}
-        whole = [path for path in lake.files(TRAJECTORIES.name) if path not in gone]
-        for rows in lake.summaries_in(whole, lambda error: None):
-            for row in rows_of(rows):
+        #: The trajectories whose summaries name a file of `gone`, and the files of these summaries.
+        self.cut: set[str] = set()
+        self.outdated: set[str] = set()
+        for path in lake.files(TRAJECTORIES.name):
+            if path in gone:
+                continue
+            for row in _rows(lake, path, lambda error: None):
                 id = row["id"]
+                if any(file in gone for file in row["files"]):
+                    self.cut.add(id)
+                    self.outdated.add(path)
                 if row["revision"] >= self._said.get(id, (0, frozenset()))[0]:
                     self._said[id] = row["revision"], frozenset(parts_of(row))
                     self.about[id] = row["group_name"], row["agent"]
@@ -167,8 +184,8 @@ class _Survey:
         return sorted(id for id, parts in self.parts.items() if id and not self._said.get(id, nothing)[1].issuperset(parts))
 
     def folded(self, db: sqlite3.Connection, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """The summaries of trajectories, made of their rows."""
-        for id in filter(None, ids):
+        """The summaries of trajectories, made of their rows; none of one that has no rows any more."""
+        for id in (id for id in ids if id and self.parts.get(id)):
             parts = self.parts[id]
             lines: list[bytes] = []
             for (writer, version), run in groupby(self._lake.raw(parts, whole=False), key=lambda one: one[:2]):

@@ -7,6 +7,7 @@ so that the database can be rebuilt.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -23,6 +24,8 @@ from .schema import Table
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
+#: What Daft takes for a pattern in the name of a file.
+_PATTERN = re.compile(r"[\\*?\[\]{}]")
 _PAGE = 64  # files that `latest` reads at once
 #: Errors that are the machine's and not the database's: busy, out of memory, read-only, full, and a file that can't be opened.
 _MACHINE = tuple(
@@ -348,7 +351,7 @@ class FolderCommits:
         """See `Commits.frame`."""
         import daft
 
-        return daft.read_parquet([str(self.root / path) for path in paths])
+        return daft.read_parquet([_PATTERN.sub(r"\\\g<0>", str(self.root / path)) for path in paths])
 
     def pending(self) -> dict[str, int]:
         """See `Commits.pending`: none, as a commit is one transaction."""
