@@ -301,8 +301,8 @@ class Store:
         """Repairs a damaged sealed tier and a damaged catalog, as far as possible.
 
         A lost or damaged list of the sealed files is rebuilt from the files; the old list is kept beside the new one. A damaged
-        file is replaced by a new file with the records that can still be read, here or in other files. The catalog is deleted,
-        and the next read rebuilds the catalog.
+        file is replaced by a new file with the records that can still be read, here or in other files, in shared tables too. The
+        catalog is deleted, and the next read rebuilds the catalog.
 
         Returns the number of commits and files that were found, of files that belong to no complete seal and were left out, and
         of damaged files that were replaced (`mended`).

@@ -570,6 +570,39 @@ def test_a_vanished_file_is_told(near: Team) -> None:
     assert [d.file for d in b.damages()] == [f"records/{lost.name}"]
 
 
+@pytest.mark.parametrize("table", ["records", "facts", "trajectories"])
+def test_a_shared_file_that_is_lost_for_good_is_taken_out(near: Team, table: str) -> None:
+    """A machine that repairs takes the file out: it seals and compacts then, and all machines have what the other files say."""
+    a = near.machine("a")
+    ids = fill(a, 2)
+    a.seal()
+    ids += fill(a, 2)
+    a.append(ids[0]).reward(2.0, name="late")
+    a.seal()
+    before = seen(a)
+    a.close()
+    min((near.root / "warehouse" / "runs" / table).glob("*.parquet")).unlink()
+    c = near.machine("c")
+    assert len([*c.summaries()]) == 4
+    with near.machine("b") as b:
+        ids += fill(b, 1)
+        assert b.repair()["mended"] == 1 and b.repair()["mended"] == 0
+        assert b.seal().left == 0
+        b.compact(grace=0)
+    for machine in (c, near.machine("d")):
+        with machine as store:
+            found = {t.id: t.to_dict() for t in store.trajectories()}
+            assert {s.id for s in store.summaries()} == {*found}
+            assert {row["id"] for row in store.sql("select id from trajectories").list()} == {*found}
+            if table == "records":
+                assert {*found} >= {ids[-1]} and len(found) < 5
+                assert [d.file.split("/")[0] for d in store.damages()] == ["records"]
+            else:
+                assert [*found.values()][:4] == before["trajectories"] and len(found) == 5
+                assert store.damages() == []
+                assert store.sql("select count(*) as n from facts").list() == [{"n": 61}]
+
+
 def changed_in_silence(data: bytes, pages: int) -> int:
     """A place in the pages of a Parquet file at which another byte gives other values, and no error."""
     import pyarrow as pa

@@ -226,27 +226,27 @@ class Backend:
 
     def repair(self, others: Callable[[str], str | None]) -> dict[str, int]:
         """Mends the list of the lake's files, damaged files and the catalog; `others` says which table of others a path is of.
-        Raises StoreError, and InvalidInput for a store that machines share."""
+        Of a lake that machines share the list is a catalog of others, which is taken as it is. Raises StoreError."""
         from ..tables.folder import FolderCommits
+        from .layout import TABLES
         from .mending import mend
         from .sealing import elsewhere, table_of
 
         self._check_here("repairing")
         lake = self.reader.lake
-        if not isinstance(lake.commits, FolderCommits):
-            raise InvalidInput(f"the list of the files of {self} is in its catalog: there is nothing to repair here")
         with self.lock("seal"):
             lake.close()
-            commits, begin = lake.commits, lake.journal_key
-            if not commits.exists or commits.wrong(begin) is not None:
+            commits = lake.commits
+            if isinstance(commits, FolderCommits) and (not commits.exists or commits.wrong(lake.journal_key) is not None):
                 found = commits.repair(table_of(lake, others), elsewhere(lake))
             else:
-                files = sum(len(commits.files(table)) for table in commits.tables())
-                found = {"commits": len(commits.commits()), "files": files, "left": 0}
+                tables = commits.tables() if isinstance(commits, FolderCommits) else TABLES
+                found = {"commits": len(commits.commits()), "files": sum(len(commits.files(one)) for one in tables), "left": 0}
             mended = 0
             if found["files"] and find_spec("pyarrow") is not None:
                 mended = mend(lake, lake.damages())
-                commits.add_sums()
+                if isinstance(commits, FolderCommits):
+                    commits.add_sums()
             self.reader.forget()
             return found | {"mended": mended}
 

@@ -216,8 +216,7 @@ class Catalog:
                 raise sqlite3.DatabaseError(damage)
 
         with self._lock:
-            if not self.in_memory:
-                self._mended(look)
+            self._mended(look)
 
     def misses(self, id: str) -> bool:
         """Whether the catalog lists a trajectory and knows none of its lines."""
@@ -235,7 +234,7 @@ class Catalog:
         try:
             return ask()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if self.in_memory or not is_damage(error):
+            if not is_damage(error):
                 raise
             self._db.close()
             try:

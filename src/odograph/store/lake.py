@@ -167,7 +167,9 @@ class Lake:
     @property
     def _mending(self) -> str:
         if self.shared is not None:
-            return f"put back an earlier version or a copy of this file of {self.shared}"
+            return (
+                f"put back an earlier version or a copy of this file of {self.shared}, or `odograph doctor --repair` takes it out"
+            )
         return "`odograph doctor --repair` mends what can be mended"
 
     def damaged(self, table: Table, said: str | None = None) -> set[str]:

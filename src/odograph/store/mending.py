@@ -1,4 +1,4 @@
-"""What is damaged in the sealed tier of a folder, made anew from what is whole there: `records` say what the other tables say.
+"""What is damaged in the sealed tier, made anew from what is whole there: `records` say what the other tables say.
 
 What is lost is only what stood in a damaged row group of `records`. Readers go on without it; a mended tier says it for good.
 """
@@ -61,7 +61,8 @@ def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
 def mend(lake: Lake, damages: Iterable[Damage]) -> int:
     """Takes damaged files out of the tier, with what can be read of them, and what can be made anew, in new ones; returns how
     many. The caller holds the store's lock "seal", and the list of the files is sound. Raises StoreError."""
-    live = {f"{FOLDER}/{path}": path for table in TABLES for path in lake.files(table)}
+    begin = f"{FOLDER}/" if lake.shared is None else ""
+    live = {begin + path: path for table in TABLES for path in lake.files(table)}
     gone = {path for damage in damages if (path := live.get(damage.file)) is not None}
     if not gone:
         return 0
@@ -73,7 +74,7 @@ def mend(lake: Lake, damages: Iterable[Damage]) -> int:
             lost: list[list[Any]] = [
                 [damage.file, damage.offset, damage.reason, False] for damage in damages if live.get(damage.file) in gone
             ]
-            lost = [one for one in lost if one[0].startswith(f"{FOLDER}/{RECORDS.name}/")]
+            lost = [one for one in lost if one[0].startswith(f"{begin}{RECORDS.name}/")]
             output.commit({"damages": lost} if lost else {}, replaces=sorted(gone | outdated))
     except BaseException as error:
         output.failed(error)
