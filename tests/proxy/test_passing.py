@@ -427,7 +427,7 @@ def test_an_answer_that_breaks_before_its_end_has_its_head(store: odograph.Store
 
 
 def test_an_end_with_a_comment_behind_it_waits_for_its_record(store: odograph.Store) -> None:
-    """Who sees `[DONE]` finds the call recorded, also where a comment comes in the same piece, behind it."""
+    """Who sees something of the last piece finds the call recorded, also where a comment comes behind `[DONE]`."""
     stream = b"".join(events([chat_chunk("Paris"), chat_chunk(None, "stop")])) + b": bye\n\n"
     with (
         Wire(lambda head, body: [head_of(None, "text/event-stream") + chunk(stream) + END]) as up,
@@ -438,7 +438,7 @@ def test_an_end_with_a_comment_behind_it_waits_for_its_record(store: odograph.St
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
         )
         got = b""
-        while b"[DONE]" not in got:
+        while b'"stop"' not in got:
             got += client.recv(65536)
         assert proxy.recorded == 1
 

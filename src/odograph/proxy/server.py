@@ -40,6 +40,7 @@ _OWN = b"x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
 _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
+_FOLDED = 4  # pieces whose events are delta-coded together, in half the time that each of them takes alone
 _SILENT_SECONDS = 120.0
 _AGAIN_SECONDS = 1.0  # a kept connection that breaks so soon was closed before the request came
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
@@ -395,8 +396,7 @@ class Door:
             passed = data if stripped is None else stripped.feed(data, over)
             if call is not None and data:
                 pieces += 1
-                cut = data.find(b"\n\n") + 2
-                if pieces == 1 and stripped is None and cut > 1 and data.find(b"data:", cut) > 0:
+                if pieces == 1 and stripped is None and 1 < (cut := data.find(b"\n\n") + 2) < data.rfind(b"data:") + 1:
                     connected = await _write(response, data[:cut])  # the first event, which waits for no parser
                     passed = data[cut:]
                 large = call.swollen(len(data)) > _SLICE
@@ -412,7 +412,7 @@ class Door:
             if call is not None and data and not call.over and pieces > 1:  # nobody waits; at the first, other calls may begin
                 if pieces == 2:
                     self._look(way, call)
-                if not large:
+                if not large and pieces % _FOLDED == 0:
                     call.fold()
         if call is not None and not call.over:
             call.done = done
