@@ -411,8 +411,23 @@ def test_what_fails_upstream_is_a_call_with_an_error(store: odograph.Store) -> N
     assert b.text == "half" and b.error is not None and c.error is not None
 
 
+@pytest.mark.parametrize("tokens", [False, True])
+def test_an_answer_that_breaks_before_its_end_has_its_head(store: odograph.Store, tokens: bool) -> None:
+    """A head may go with the first bytes. If nothing can be passed on of these, the client still gets the head: a client that gets
+    nothing at all takes the call for one that never came, and may send the call again."""
+
+    def script(head: bytes, body: bytes) -> Any:
+        yield head_of(500) + b'{"id":'
+        raise OSError
+
+    with Wire(script) as up, Proxy(store, [up.url], tokens=tokens) as proxy:
+        about = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(CHAT)
+        got = raw(proxy.url, about + CHAT)
+    assert (len(up.got), got.startswith(b"HTTP/1.1 200 ")) == (1, True)
+
+
 def test_an_end_with_a_comment_behind_it_waits_for_its_record(store: odograph.Store) -> None:
-    """Who sees `[DONE]` finds the call recorded, also where a comment comes in the same piece, behind it."""
+    """Who sees something of the last piece finds the call recorded, also where a comment comes behind `[DONE]`."""
     stream = b"".join(events([chat_chunk("Paris"), chat_chunk(None, "stop")])) + b": bye\n\n"
     with (
         Wire(lambda head, body: [head_of(None, "text/event-stream") + chunk(stream) + END]) as up,
@@ -423,7 +438,7 @@ def test_an_end_with_a_comment_behind_it_waits_for_its_record(store: odograph.St
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(CHAT), CHAT)
         )
         got = b""
-        while b"[DONE]" not in got:
+        while b'"stop"' not in got:
             got += client.recv(65536)
         assert proxy.recorded == 1
 

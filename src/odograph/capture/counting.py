@@ -74,9 +74,8 @@ def _taken(file: str, agent: str | None, index: int) -> int:
         os.close(fd)
 
 
-def forget(journal: Journal, trajectory: str) -> None:
+def forget(file: str) -> None:
     """The trajectory has ended: who goes on with it counts the steps that are recorded."""
-    file = file_of(journal, trajectory)
     if others(file):
         with suppress(OSError):
             os.unlink(file)

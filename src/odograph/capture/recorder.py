@@ -87,7 +87,8 @@ class Recorder(Writer):
         return written or (id or new_id(), b"")
 
     def let_go(self) -> None:
-        """Frees the histories that were sent: the run is over, and responses may keep it. A late call's is written again."""
+        """The run is over: frees the histories that were sent, as responses may keep the run. A late call's is written again."""
+        counting.forget(self._counts)
         self.sent.clear()
         self._packer = None
 

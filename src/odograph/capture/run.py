@@ -12,7 +12,7 @@ from .. import dialects
 from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork, Status
-from . import counting, exchange
+from . import exchange
 from .entering import closed, opened
 from .recorder import CallRef, Recorder
 from .scope import Scope
@@ -58,7 +58,6 @@ class Run(Scope):
         self._ends = False
         exchange.leave(self._recorder)
         self._write("end", fields)
-        counting.forget(self._recorder.journal, self.id)
         self._recorder.let_go()
 
     def __enter__(self) -> Self:

@@ -62,7 +62,6 @@ class Passing(Exchange):
         self.changes: list[tuple[int | None, str | int]] = []
         #: The request, taken apart.
         self.parts: conversations.Asked | None = None
-        self.looked: bool = False
         self._parsed: Any = None
         self._parsed_of: bytes | None = None
         self._placing = place
@@ -200,7 +199,6 @@ class Passing(Exchange):
 
     def look(self) -> None:
         """Takes the request apart, whose body is whole. Whoever calls this before the call ends makes its end shorter."""
-        self.looked = True
         self.ready()
         with suppress(Exception):  # whatever is wrong with it is found again, and told of, when the call is placed
             self._parsed = super()._request()
