@@ -402,9 +402,7 @@ class Door:
                 large = call.swollen(len(data)) > _SLICE
                 ends = await self._recording.run(call.swallow, data) if large else call.took(data)
                 call.done = over
-                if (
-                    ends or over
-                ):  # the last piece waits for the record; the end of the body mostly comes meanwhile, and goes with it
+                if ends or over:  # this piece waits for the record: the end of the body mostly comes meanwhile, and goes with it
                     await self._recording.finish(call)
                     done = answer.content.at_eof()
             if passed and not done:

@@ -168,7 +168,7 @@ class Lake:
     def _mending(self) -> str:
         if self.shared is not None:
             return (
-                f"put back an earlier version or a copy of this file of {self.shared}, or `odograph doctor --repair` takes it out"
+                f"put back an earlier version or a copy of this file of {self.shared}, or take it out: `odograph doctor --repair`"
             )
         return "`odograph doctor --repair` mends what can be mended"
 
