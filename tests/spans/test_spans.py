@@ -12,7 +12,7 @@ import pytest
 import odograph
 from odograph import shown, spans
 from odograph.importers import Session
-from odograph.types import Action, AnyRecord, Context, End, LLMCall, Note, Start, StepStart
+from odograph.types import Action, AnyRecord, Context, End, LLMCall, Note, Reward, Start, StepStart
 
 MS = 1_000_000
 BEGAN = 1_790_000_000_000 * MS
@@ -527,6 +527,35 @@ def test_the_agents_sdks_own_export() -> None:
     (call,), (action,) = of(LLMCall, records), of(Action, records)
     assert (call.request["instructions"], call.prompt_tokens, call.dialect) == ("brief", 3, "openai.responses")
     assert (action.tool_call_id, action.result, action.ok, action.error) == ("c1", "ok", False, "boom")
+
+
+def test_a_reading_after_the_last_call_is_of_its_step() -> None:
+    """What an agent reads before a call is of the call's step; what it reads after its last call, of the last step."""
+    read = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e"}
+    called = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+    records = made(span("r", {"gen_ai.operation.name": "invoke_agent"}, 0, 90), *(
+        span(str(n), about, n, 1, parent="r") for n, about in enumerate((read, called, read, called, read), start=1)
+    ))  # fmt: skip
+    assert [c.step for c in of(Context, records)] == [0, 1, 1]
+
+
+def test_evaluations_are_rewards() -> None:
+    """An event `gen_ai.evaluation.result` of a call is a reward of this call; of an agent, of the run; a label alone only monitors."""
+    result, prefix = "gen_ai.evaluation.result", "gen_ai.evaluation."
+    scored = spans.Event(
+        name=result, attributes={f"{prefix}name": "fit", f"{prefix}score.value": 0.8, f"{prefix}explanation": "w"}
+    )
+    worded = spans.Event(name=result, attributes={f"{prefix}name": "tone", f"{prefix}score.label": "kind"})
+    records = made(
+        span("a", {"gen_ai.operation.name": "invoke_agent"}, 0, 90, events=[scored]),
+        span("c", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}, 1, 1, parent="a", events=[scored, worded]),
+    )
+    (call,) = of(LLMCall, records)
+    assert {(r.name, r.value, r.target, r.weight, r.rationale) for r in of(Reward, records)} == {
+        ("fit", 0.8, None, 1.0, "w"),
+        ("fit", 0.8, call.id, 1.0, "w"),
+        ("tone", None, call.id, 0.0, None),
+    }
 
 
 def test_claude_codes_events_of_one_request() -> None:

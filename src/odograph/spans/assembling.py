@@ -227,7 +227,7 @@ class _Assembly:
                 data = {"span": span.id, "name": span.name, "totals": found.totals}
                 self._add(Note(name="totals", data=data, agent=self._who(span), source_time=span.end), span, "totals")
         for agent in list(self.waiting):
-            self._read(agent, self.steps[agent] - 1 if agent in self.steps else None)
+            self._read(agent, self.steps.get(agent))
         self._end(roots)
 
     def _start(self, roots: list[TraceSpan], source: dict[str, Any]) -> None:
