@@ -26,6 +26,12 @@ def put(collector: Collector, *spans: dict[str, Any]) -> None:
     collector.flush()
 
 
+def put_events(collector: Collector, *events: dict[str, Any]) -> None:
+    """The same of log records."""
+    collector.put(of_otlp({"resourceLogs": [{"scopeLogs": [{"logRecords": list(events)}]}]}))
+    collector.flush()
+
+
 def turn(trace: int, number: int, **named: Any) -> list[dict[str, Any]]:
     """A turn of an agent: two calls with a tool between them, inside of a span that alone says whose turn it is."""
     about = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "pilot", **named}
@@ -142,10 +148,6 @@ def test_events_and_spans_of_one_request_come_in_any_order(store: odograph.Store
         when = str(1_790_000_000_000_000_000 + number * 10**9)
         return {"timeUnixNano": when, "body": {"stringValue": f"claude_code.{name}"}, "attributes": typed}
 
-    def put_events(*events: dict[str, Any]) -> None:
-        collector.put(of_otlp({"resourceLogs": [{"scopeLogs": [{"logRecords": list(events)}]}]}))
-        collector.flush()
-
     asked: list[Any] = [{"role": "user", "content": "do"}]
     use = {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "made"}
@@ -166,8 +168,8 @@ def test_events_and_spans_of_one_request_come_in_any_order(store: odograph.Store
         span(6, 1, **named, model="c", input_tokens=3) | {"name": "claude_code.llm_request"},
     ]
     parts: list[Callable[[], None]] = [
-        lambda: put_events(*calls[0], event(5, "tool_result", tool_name="Bash", tool_use_id="t1", success="true")),
-        lambda: put_events(*calls[1]),
+        lambda: put_events(collector, *calls[0], event(5, "tool_result", tool_name="Bash", tool_use_id="t1", success="true")),
+        lambda: put_events(collector, *calls[1]),
         lambda: put(collector, *spans),
     ]
     with Collector(store, quiet=600) as collector:
@@ -177,3 +179,40 @@ def test_events_and_spans_of_one_request_come_in_any_order(store: odograph.Store
     assert [(c.text, len(c.messages)) for c in t.llm_calls] == [("", 1), ("yes", 3)]
     assert [(a.name, a.ok, a.llm_call) for a in t.actions] == [("Bash", True, t.llm_calls[0].id)]
     assert not odograph.validate(t, profile="basic").errors
+
+
+@pytest.mark.parametrize("logs_first", [True, False])
+def test_messages_of_a_span_come_as_log_records(store: odograph.Store, logs_first: bool) -> None:
+    """OpenTelemetry's own instrumentation of OpenAI's SDK sends messages as log records of the call's span, over another path, before
+    or after the span: they are the call's messages and its answer."""
+
+    def event(at: int, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        typed = [{"key": key, "value": value} for key, value in body.items()]
+        when = str(1_790_000_000_000_000_000 + at)
+        ids = {"traceId": f"{1:032x}", "spanId": f"{2:016x}"}
+        return {**ids, "timeUnixNano": when, "eventName": name, "body": {"kvlistValue": {"values": typed}}, "attributes": []}
+
+    said = {"kvlistValue": {"values": [{"key": "content", "value": {"stringValue": "at noon"}}]}}
+    events = [
+        event(1, "gen_ai.system.message", {"content": {"stringValue": "be brief"}}),
+        event(2, "gen_ai.user.message", {"content": {"stringValue": "when is high tide?"}}),
+        event(3, "gen_ai.choice", {"index": {"intValue": 0}, "finish_reason": {"stringValue": "stop"}, "message": said}),
+    ]
+    about = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 7}
+    parts: list[Callable[[], None]] = [
+        lambda: put(collector, span(1), span(2, 1, **about)),
+        lambda: put_events(collector, *events),
+    ]
+    with Collector(store, quiet=600) as collector:
+        for part in reversed(parts) if logs_first else parts:
+            part()
+    (t,) = store.trajectories()
+    (call,) = t.llm_calls
+    assert [(m["role"], m["content"]) for m in call.messages] == [("system", "be brief"), ("user", "when is high tide?")]
+    assert (call.text, call.finish_reason, call.prompt_tokens, t.task, len(t.steps)) == (
+        "at noon",
+        "stop",
+        7,
+        "when is high tide?",
+        1,
+    )

@@ -12,7 +12,7 @@ import pytest
 import odograph
 from odograph import shown, spans
 from odograph.importers import Session
-from odograph.types import Action, AnyRecord, Context, End, LLMCall, Note, Start, StepStart
+from odograph.types import Action, AnyRecord, Context, End, LLMCall, Note, Reward, Start, StepStart
 
 MS = 1_000_000
 BEGAN = 1_790_000_000_000 * MS
@@ -527,6 +527,80 @@ def test_the_agents_sdks_own_export() -> None:
     (call,), (action,) = of(LLMCall, records), of(Action, records)
     assert (call.request["instructions"], call.prompt_tokens, call.dialect) == ("brief", 3, "openai.responses")
     assert (action.tool_call_id, action.result, action.ok, action.error) == ("c1", "ok", False, "boom")
+
+
+def test_a_reading_after_the_last_call_is_of_its_step() -> None:
+    """What an agent reads before a call is of the call's step; what it reads after its last call, of the last step."""
+    read = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e"}
+    called = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+    records = made(span("r", {"gen_ai.operation.name": "invoke_agent"}, 0, 90), *(
+        span(str(n), about, n, 1, parent="r") for n, about in enumerate((read, called, read, called, read), start=1)
+    ))  # fmt: skip
+    assert [c.step for c in of(Context, records)] == [0, 1, 1]
+
+
+def test_two_spans_beside_each_other_tell_of_one_call() -> None:
+    """An SDK that writes spans of its own, and an instrumentation of the same SDK: spans of two libraries with the id of one response,
+    at the same time, are one call, whichever comes first; the same response later, or of one library, is another call."""
+    about = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "m",
+        "gen_ai.response.id": "r1",
+        "gen_ai.usage.input_tokens": 7,
+    }
+    full = {**about, **genai([text("user", "q")], [text("assistant", "a")])}
+    bare = span("n", about, 1, 5, parent="w", scope="sdk")
+    for told in (bare, span("n", about, 3, 5, parent="w", scope="sdk")):
+        records = made(span("w", {}, 0, 90), told, span("i", full, 2, 5, parent="w", scope="instrumentation"))
+        (call,) = of(LLMCall, records)
+        assert (call.response, call.extra["span"]["id"]) == ({"role": "assistant", "content": "a"}, "i")
+    again = span("m", about, 50, 5, parent="w", scope="instrumentation")
+    same = span("m", about, 2, 5, parent="w", scope="sdk")
+    assert [len(of(LLMCall, made(span("w", {}, 0, 90), bare, other))) for other in (again, same)] == [2, 2]
+
+
+def test_messages_of_geminis_sdk() -> None:
+    """The instrumentation of Google's SDK sends its objects whole, with a null for each kind that a part is not."""
+    nulls = {"thought": None, "inline_data": None}
+    events = [
+        spans.Event(name="gen_ai.user.message", attributes={"content": {"role": "user", "parts": [{"text": "q", **nulls}]}}),
+        spans.Event(
+            name="gen_ai.choice",
+            attributes={
+                "index": 0,
+                "finish_reason": "STOP",
+                "content": {
+                    "role": "model",
+                    "parts": [{"text": None, "function_call": {"id": "c1", "args": {"p": 1}, "name": "ls"}, **nulls}],
+                },
+            },
+        ),
+    ]
+    (call,) = of(
+        LLMCall, made(span("c", {"gen_ai.operation.name": "generate_content", "gen_ai.request.model": "g"}, events=events))
+    )
+    assert call.request["messages"] == [{"role": "user", "content": "q"}]
+    (asked,) = call.response["tool_calls"]
+    assert asked == {"id": "c1", "type": "function", "function": {"name": "ls", "arguments": {"p": 1}}}
+
+
+def test_evaluations_are_rewards() -> None:
+    """An event `gen_ai.evaluation.result` of a call is a reward of this call; of an agent, of the run; a label alone only monitors."""
+    result, prefix = "gen_ai.evaluation.result", "gen_ai.evaluation."
+    scored = spans.Event(
+        name=result, attributes={f"{prefix}name": "fit", f"{prefix}score.value": 0.8, f"{prefix}explanation": "w"}
+    )
+    worded = spans.Event(name=result, attributes={f"{prefix}name": "tone", f"{prefix}score.label": "kind"})
+    records = made(
+        span("a", {"gen_ai.operation.name": "invoke_agent"}, 0, 90, events=[scored]),
+        span("c", {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}, 1, 1, parent="a", events=[scored, worded]),
+    )
+    (call,) = of(LLMCall, records)
+    assert {(r.name, r.value, r.target, r.weight, r.rationale) for r in of(Reward, records)} == {
+        ("fit", 0.8, None, 1.0, "w"),
+        ("fit", 0.8, call.id, 1.0, "w"),
+        ("tone", None, call.id, 0.0, None),
+    }
 
 
 def test_claude_codes_events_of_one_request() -> None:

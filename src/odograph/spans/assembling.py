@@ -170,6 +170,17 @@ class _Assembly:
             self.meanings[key] = Meaning(
                 kind="holder", agent=outer.agent, about=outer.about, totals=outer.fields.get("usage") or {}
             )
+        beside: dict[tuple[str, str], list[TraceSpan]] = {}  # of other instrumentations, by trace and response
+        for span in self.spans:
+            if self._kind(span) != "call" or (answer := _response_of(span, self.meanings[span.trace, span.id])) is None:
+                continue
+            known = beside.setdefault((span.trace, answer), [])
+            same = next((s for s in known if s.scope != span.scope and _at_once(s, span)), None)
+            known.append(span)
+            if same is not None:
+                less = min(same, span, key=lambda s: _content(self.meanings[s.trace, s.id]))
+                self.meanings[less.trace, less.id] = Meaning(kind="holder")
+                known.remove(less)
 
     def _agent_of(self, span: TraceSpan) -> str | None:
         found = self.meanings[span.trace, span.id].agent
@@ -227,7 +238,7 @@ class _Assembly:
                 data = {"span": span.id, "name": span.name, "totals": found.totals}
                 self._add(Note(name="totals", data=data, agent=self._who(span), source_time=span.end), span, "totals")
         for agent in list(self.waiting):
-            self._read(agent, self.steps[agent] - 1 if agent in self.steps else None)
+            self._read(agent, self.steps.get(agent))
         self._end(roots)
 
     def _start(self, roots: list[TraceSpan], source: dict[str, Any]) -> None:
@@ -442,6 +453,16 @@ def _asked(task: Any) -> Any:
         values = [*items(given["args"]), *obj(given["kwargs"]).values()]
         return values[0] if len(values) == 1 and isinstance(values[0], str) else task
     return next((t for name in ("prompt", "question", "query", "input", "task") if (t := text(given.get(name)))), task)
+
+
+def _response_of(span: TraceSpan, found: Meaning) -> str | None:
+    """The id that the model's server gave to an answer."""
+    return text(span.get("gen_ai.response.id")) or text(obj(found.fields.get("response")).get("id"))
+
+
+def _at_once(one: TraceSpan, other: TraceSpan) -> bool:
+    """Whether two spans overlap."""
+    return (one.start or 0) <= (other.end or 0) and (other.start or 0) <= (one.end or 0)
 
 
 def _content(found: Meaning) -> int:

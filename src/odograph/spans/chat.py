@@ -36,6 +36,8 @@ def message(one: Any) -> list[Message]:
         return [{"role": "user", "content": one}]
     if isinstance(one.get("parts"), list):
         return _of_parts(one)
+    if isinstance(one.get("content"), dict) and isinstance(one["content"].get("parts"), list):  # Gemini's, of its SDK
+        return _of_parts({**one, **one["content"]})
     if "lc" in one or isinstance(one.get("kwargs"), dict):
         return [_of_langchain(one)]
     if isinstance(one.get("message"), dict):
@@ -80,21 +82,22 @@ def _of_parts(one: dict[str, Any]) -> list[Message]:
     results: list[Message] = []
     thoughts: list[str] = []
     for part in items(one["parts"]):
-        p = part if isinstance(part, dict) else {"type": "text", "content": part}
+        p = {"type": "text", "content": part}
+        if isinstance(part, dict):  # Gemini's SDK writes each kind that a part is not as null
+            p = {name: value for name, value in part.items() if value is not None}
         kind = p.get("type")
+        called, given = p.get("functionCall", p.get("function_call")), p.get("functionResponse", p.get("function_response"))
         said = p.get("content", p.get("text"))
         if kind == "tool_call":
             calls.append(call(p.get("id"), p.get("name"), p.get("arguments")))
-        elif isinstance(p.get("functionCall"), dict):
-            calls.append(call(p["functionCall"].get("id"), p["functionCall"].get("name"), p["functionCall"].get("args")))
+        elif isinstance(called, dict):
+            calls.append(call(called.get("id"), called.get("name"), called.get("args")))
         elif kind == "tool_call_response":
             result = next((p[k] for k in ("response", "result", "content") if k in p), None)
             results.append({"role": "tool", "tool_call_id": p.get("id"), "content": result})
-        elif isinstance(p.get("functionResponse"), dict):
-            result = p["functionResponse"]
-            results.append(
-                {"role": "tool", "tool_call_id": result.get("id"), "name": result.get("name"), "content": result.get("response")}
-            )
+        elif isinstance(given, dict):
+            about = {"tool_call_id": given.get("id"), "name": given.get("name")}
+            results.append({"role": "tool", **about, "content": given.get("response")})
         elif (kind in ("reasoning", "thinking") or p.get("thought") is True) and isinstance(said, str):
             thoughts.append(said)
         elif kind in (None, "text") and isinstance(said, str):

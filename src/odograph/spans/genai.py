@@ -2,7 +2,7 @@
 
 Content is in attributes (`gen_ai.input.messages`, since 1.37), in events (`gen_ai.user.message`, `gen_ai.choice`, 1.28 to
 1.36; one event with all, `gen_ai.client.inference.operation.details`; `gen_ai.content.prompt`, before 1.28), in the attributes
-`gen_ai.prompt` and `gen_ai.completion` before all of these, or absent: it is opt-in.
+`gen_ai.prompt` and `gen_ai.completion` before all of these, or absent: it is opt-in. Events may come as log records.
 
 Source: https://github.com/open-telemetry/semantic-conventions-genai.
 """
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ..shape import arguments, items, number, obj, parsed, text, without
 from . import chat
 from .common import about_of, count, ended, prompt_count, reason
-from .span import Meaning, TraceSpan
+from .span import Event, Meaning, TraceSpan
 
 _CALLS = ("chat", "text_completion", "generate_content", "completion", "message", "responses")
 #: Names of the conventions, each with its place in a request of OpenAI's chat.
@@ -31,8 +33,44 @@ _CONTENT = (
 )  # fmt: skip
 
 
+def joined(spans: list[TraceSpan]) -> list[TraceSpan]:
+    """The spans of a session in order, in which events that came as log records are their spans' events."""
+    there = {(s.trace, s.id) for s in spans if not s.log}
+    told: dict[tuple[str, str], list[Event]] = {}
+    out: list[TraceSpan] = []
+    for span in spans:
+        key = span.trace, span.parent or ""
+        if span.log and span.name.startswith("gen_ai.") and key in there:
+            told.setdefault(key, []).append(Event(name=span.name, time=span.start, attributes=span.attributes))
+        else:
+            out.append(span)
+    return [msgspec.structs.replace(s, events=[*s.events, *told[s.trace, s.id]]) if (s.trace, s.id) in told else s for s in out]
+
+
 def meaning(span: TraceSpan) -> Meaning | None:
     """None where nothing of the conventions is in the span."""
+    found = _meaning(span)
+    if found is not None:
+        found.rewards = [_reward(event) for event in span.events if event.name == "gen_ai.evaluation.result"]
+    return found
+
+
+def _reward(event: Event) -> dict[str, Any]:
+    """An evaluation's score; a label alone only monitors."""
+    given = event.attributes
+    value, label = number(given.get("gen_ai.evaluation.score.value")), given.get("gen_ai.evaluation.score.label")
+    return {
+        "name": text(given.get("gen_ai.evaluation.name")) or "evaluation",
+        "source": "function",
+        "value": value,
+        "rationale": text(given.get("gen_ai.evaluation.explanation")),
+        "source_time": event.time,
+        **({"extra": {"label": label}} if label is not None else {}),
+        **({"weight": 0.0} if value is None else {}),
+    }
+
+
+def _meaning(span: TraceSpan) -> Meaning | None:
     operation = span.get("gen_ai.operation.name", "operation.name")
     named = text(span.get("gen_ai.agent.name", "agent_name"))
     about = about_of(span)

@@ -40,7 +40,7 @@ ROOMS: tuple[Callable[[TraceSpan], Meaning | None], ...] = (
     genai.meaning,
 )
 #: What puts together the events in which a program tells one request.
-JOINED = (claude_code.joined, codex.joined, gemini_cli.joined)
+JOINED = (claude_code.joined, codex.joined, gemini_cli.joined, genai.joined)
 
 
 def meaning(span: TraceSpan) -> Meaning:
