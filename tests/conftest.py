@@ -20,6 +20,13 @@ os.environ.setdefault("ODOGRAPH_STRICT", "1")  # a fault in capture is an error 
 collect_ignore = [folder for folder, has in (("trainers", "trl"), ("lightning", "agentlightning")) if not find_spec(has)]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow test may hang for longer than the others (see `timeout` in pyproject.toml) before it is ended, if it says nothing itself."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture
 def store(tmp_path: Path):
     with odograph.open(tmp_path / "store") as opened:

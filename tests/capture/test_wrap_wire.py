@@ -21,6 +21,7 @@ import odograph
 from odograph.capture import scope, wrap
 from odograph.capture.faults import faults
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import cut_off
 
 ROOT = Path(__file__).parent.parent.parent
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -118,16 +119,13 @@ def test_async_clients(store: odograph.Store) -> None:
             async for _ in opened:
                 break
             await opened.close()
-            task = asyncio.create_task(client.chat.completions.create(model="slow", messages=HI))
-            await asyncio.sleep(0.1)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            slow = client.chat.completions.create(model="slow", messages=HI)
+            await cut_off(slow, lambda: server.requests[-1][1]["model"] == "slow")
         await claude.close()
         await client.close()
         return run.id
 
-    with LLMServer(lambda r: Answer(text="hello there", delay=0.5 if r["model"] == "slow" else 0.002)) as server:
+    with LLMServer(lambda r: Answer(text="hello there", delay=60 if r["model"] == "slow" else 0.002)) as server:
         id = asyncio.run(main(server.url))
     calls = store.trajectory(id).llm_calls
     assert [c.text for c in calls[:4]] == ["hello there"] * 4

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import odograph
+from tests.waiting import until
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("opentelemetry.proto")
@@ -66,7 +67,7 @@ def collecting(
 
         thread = threading.Thread(target=asyncio.run, args=(main(),))
         thread.start()
-        ready.wait()
+        until(ready.is_set, thread)
         try:
             yield collector, urls
         finally:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from odograph.asking import posting
 from odograph.asking.parsing import read, shape, values
 from tests.judge.made import Crowd, judge
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import until
 
 SCHEMA = {
     "type": "object",
@@ -315,21 +317,20 @@ def test_a_killed_process_loses_no_answer(tmp_path: Path) -> None:
         "judge = odograph.Judge('j', sys.argv[1], journal=sys.argv[2], max_concurrency=2)\n"
         "asyncio.run(judge.ask([str(n) for n in range(12)]))\n"
     )
-    gate = {"open": False}
+    gate = threading.Event()
 
     def answer(request: dict[str, Any]) -> Answer:
         if int(request["messages"][0]["content"]) >= 6:
-            while not gate["open"]:
-                time.sleep(0.01)
+            gate.wait()
         return Answer(text="fine")
 
     with LLMServer(answer) as server:
         child = subprocess.Popen([sys.executable, "-c", code, server.url + "/v1", str(tmp_path)], env=os.environ)
-        while sum(p.read_text().count("\n") for p in tmp_path.glob("*.jsonl")) < 6:
-            time.sleep(0.01)
+        # six answers are kept, and the two requests that may be under way at once have arrived
+        until(lambda: sum(p.read_text().count("\n") for p in tmp_path.glob("*.jsonl")) == 6 and len(server.requests) == 8, child)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-        gate["open"] = True
+        gate.set()
         before = len(server.requests)
         answers = ask(judge(server, journal=tmp_path), [str(n) for n in range(12)], None)
         asked = sorted(int(r["messages"][0]["content"]) for _, r in server.requests[before:])

@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from odograph.judge import prompts
 from odograph.statistics.agreement import krippendorff_alpha
 from tests.judge.made import BLOCK, fair, group, judge, judging, scores, shown
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import until
 
 
 def rule(what: Any, **more: Any) -> Judgements:
@@ -190,12 +191,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     with odograph.open(tmp_path / "s") as store:
         for n in range(8):
             group(store, ["42", f"{n}"], f"g{n}")
-    gate = {"open": False}
+    gate, numbers = threading.Event(), itertools.count()
 
     def slow(request: dict[str, Any]) -> Answer:
-        if len(server.requests) > 4:
-            while not gate["open"]:
-                time.sleep(0.01)
+        if next(numbers) >= 4:
+            gate.wait()
         return listed(scores(request, fair))
 
     with LLMServer(slow) as server:
@@ -203,11 +203,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
         command += ["--base-url", server.url + "/v1", "--concurrency", "2", "--json"]
         child = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL)
         journal = tmp_path / "s" / "judge"
-        while sum(p.read_text().count("\n") for p in journal.glob("*.jsonl")) < 4:
-            time.sleep(0.01)
+        # four answers are kept, and the two requests that may be under way at once have arrived
+        until(lambda: sum(p.read_text().count("\n") for p in journal.glob("*.jsonl")) == 4 and len(server.requests) == 6, child)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-        gate["open"] = True
+        gate.set()
         before = len(server.requests)
         done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
         assert len(server.requests) - before == 4

@@ -27,6 +27,7 @@ from odograph.proxy.server import Limits
 from odograph.proxy.service import Proxy
 from tests.proxy.test_passing import CHAT, one, post
 from tests.proxy.wire import END, Wire, chat_body, chat_chunk, chunk, events, head_of, json_answer
+from tests.waiting import until
 
 PATH = "/v1/chat/completions"
 TOKEN = "a-token-of-more-than-16"
@@ -379,8 +380,7 @@ def test_limits_hold(store: odograph.Store) -> None:
     with Wire(script) as up, Proxy(store, [up.url], limits=Limits(requests=1)) as proxy:
         waiting = threading.Thread(target=status, args=(proxy.url,))
         waiting.start()
-        while not up.got:
-            time.sleep(0.01)
+        until(lambda: up.got, waiting)
         code, headers, _ = post(proxy.url, PATH, CHAT)
         assert (code, headers["retry-after"]) == (503, "1")
         go.set()
@@ -461,8 +461,7 @@ def test_calls_whose_end_was_seen_survive_sigkill(tmp_path: Path) -> None:
         threads = [threading.Thread(target=client, args=(url, n)) for n in range(4)]
         for thread in threads:
             thread.start()
-        while len(seen) < 60:
-            time.sleep(0.01)
+        until(lambda: len(seen) >= 60, process, *threads)
         process.kill()
         for thread in threads:
             thread.join()
@@ -516,6 +515,12 @@ def test_wrong_use_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+def _some(client: socket.socket, most: int) -> bytes:
+    data = client.recv(most)
+    assert data, "the connection was closed"
+    return data
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_gigabyte_passes_in_flat_memory(tmp_path: Path) -> None:
@@ -528,10 +533,10 @@ def test_a_gigabyte_passes_in_flat_memory(tmp_path: Path) -> None:
         client, _ = server.accept()
         got, head = 0, b""
         while b"\r\n\r\n" not in head:
-            head += client.recv(65536)
+            head += _some(client, 65536)
         got = len(head.partition(b"\r\n\r\n")[2])
         while got < size:
-            got += len(client.recv(1 << 20))
+            got += len(_some(client, 1 << 20))
         counted.append(got)
         client.sendall(head_of(256 << 20))
         for _ in range(256):
@@ -552,7 +557,7 @@ def test_a_gigabyte_passes_in_flat_memory(tmp_path: Path) -> None:
             client.sendall(piece)
         got = 0
         while got < 256 << 20:
-            got += len(client.recv(1 << 20))
+            got += len(_some(client, 1 << 20))
     grown = peak() - before
     process.send_signal(signal.SIGTERM)
     process.communicate()

@@ -29,23 +29,17 @@ from odograph.proxy.server import Limits
 from odograph.proxy.service import Proxy
 from tests.llm_server import Answer, LLMServer
 from tests.proxy.wire import END, Wire, chat_body, chat_chunk, chunk, events, head_of, json_answer
+from tests.waiting import until
 
 CHAT = b'{"model": "m",  "messages":[{"role":"user","content":"caf\\u00e9 \xc3\xa9"}]}'
 
 
 def raw(url: str, data: bytes) -> bytes:
-    """Sends bytes and reads until the server closes, or says no more for a while."""
+    """Sends bytes and reads until the server closes."""
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port)) as client:
         client.sendall(data)
-        client.settimeout(1)
-        out = b""
-        try:
-            while got := client.recv(65536):
-                out += got
-        except TimeoutError:
-            pass
-        return out
+        return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def post(url: str, path: str, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -170,12 +164,10 @@ def test_a_stream_is_live_both_ways(store: odograph.Store) -> None:
         with socket.create_connection((place.hostname, place.port)) as slow:
             slow.sendall(b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(b"one"))
             before = len(up.got)
-            while up.heads < 2:  # the upload has begun while the client still sends
-                time.sleep(0.01)
+            until(lambda: up.heads == 2)  # the upload has begun while the client still sends
             assert len(up.got) == before
             slow.sendall(chunk(b"two") + END)
-            while len(up.got) == before:
-                time.sleep(0.01)
+            until(lambda: len(up.got) > before)
     assert up.got[-1][1] == b"onetwo"
     assert one(store).llm_calls[0].text == "Paris"
 
@@ -208,8 +200,7 @@ def test_an_answer_without_a_body_ends_with_its_head(store: odograph.Store, stat
             client.sendall(
                 b"POST /t/r/v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(CHAT) + CHAT
             )
-            while not proxy._recording._ended:
-                time.sleep(0.01)
+            until(lambda: proxy._recording._ended)
             try:
                 with pytest.raises(BlockingIOError):
                     client.recv(1, socket.MSG_DONTWAIT)
@@ -357,7 +348,7 @@ def test_early_closing_clients_lose_nothing(store: odograph.Store) -> None:
 
     with Wire(script) as up, Proxy(store, [up.url]) as proxy:
         place = urlsplit(proxy.url)
-        for question, until in (("short", b"[DONE]\n\n"), ("endless", b"begun")):
+        for question, last in (("short", b"[DONE]\n\n"), ("endless", b"begun")):
             body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": question}]}).encode()
             with socket.create_connection((place.hostname, place.port)) as client:
                 client.sendall(
@@ -366,7 +357,7 @@ def test_early_closing_clients_lose_nothing(store: odograph.Store) -> None:
                     + body
                 )
                 got = b""
-                while until not in re.sub(rb"\r\n[0-9a-f]+\r\n", b"", got):  # an event may come in several chunks
+                while last not in re.sub(rb"\r\n[0-9a-f]+\r\n", b"", got):  # an event may come in several chunks
                     piece = client.recv(4096)
                     assert piece, got
                     got += piece
@@ -374,9 +365,7 @@ def test_early_closing_clients_lose_nothing(store: odograph.Store) -> None:
                 assert next(store.trajectories()).llm_calls[0].text == "Paris"
         up.broken.wait()
         go.set()
-        deadline = time.monotonic() + 10
-        while len(store) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: len(store) == 2)
     short, endless = store.trajectories()
     assert (short.llm_calls[0].text, short.llm_calls[0].error, short.status) == ("Paris", None, "completed")
     assert endless.llm_calls[0].text.startswith("begun") and endless.llm_calls[0].error == "stream abandoned"

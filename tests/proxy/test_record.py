@@ -22,6 +22,7 @@ from odograph.proxy import agents
 from tests.llm_server import Answer, LLMServer
 from tests.proxy.wire import Wire, json_answer
 from tests.threads import to_a_thread
+from tests.waiting import until
 
 SCRIPT = """
 import anthropic, openai
@@ -133,8 +134,7 @@ def test_signals_reach_the_program(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment(server, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.02)
+        until((tmp_path / "ready").exists, process)
         process.send_signal(signal.SIGTERM)
         process.communicate()
     t = recorded(tmp_path)
@@ -148,8 +148,7 @@ def test_a_signal_that_another_thread_gets_reaches_the_program(tmp_path: Path) -
     with LLMServer([Answer()]) as server:
         command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "agent.py"]
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(server, tmp_path), stderr=subprocess.DEVNULL)
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.02)
+        until((tmp_path / "ready").exists, process)
         to_a_thread(process.pid, signal.SIGUSR1)
         assert process.wait() == 7
 

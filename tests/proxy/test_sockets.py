@@ -16,6 +16,7 @@ from aiohttp import web
 import odograph
 from odograph.proxy.service import Proxy
 from tests.proxy.test_passing import one
+from tests.waiting import until
 
 
 def answer(id: str, *items: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,7 +66,7 @@ def serving(*answers: Any, status: int | None = None) -> Iterator[tuple[str, lis
 
     thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
     thread.start()
-    ready.wait()
+    until(ready.is_set, thread)
     try:
         yield place[0], got, heads
     finally:

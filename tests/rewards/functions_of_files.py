@@ -18,9 +18,12 @@ def steps(t):
 
 @odograph.reward(version="1")
 def slow(t):
-    """Says where it is, and takes its time."""
-    with Path(os.environ["SLOW_LOG"]).open("a") as log:
+    """Says where it is, and takes its time; behind a number of trajectories, for ever."""
+    path = Path(os.environ["SLOW_LOG"])
+    with path.open("a") as log:
         log.write(f"{t.id}\n")
+    while path.read_text().count("\n") >= int(os.environ.get("SLOW_MOST", "1000")):
+        time.sleep(0.02)
     time.sleep(0.02)
     return {"first": 0.25, "second": 0.5}
 

@@ -13,7 +13,6 @@ import sys
 import termios
 import textwrap
 import threading
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph import InvalidInput, NotFound, rewards
 from tests.rewards import functions_of_files as mine
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = Path(mine.__file__)
@@ -416,30 +416,28 @@ def test_filters_and_misuse(store: odograph.Store) -> None:
         odograph.reward_function("f", lambda t: 1.0, weight=math.nan)
 
 
-def _slowly(root: Path, log: Path) -> subprocess.Popen[bytes]:
+def _slowly(root: Path, log: Path, most: int = 1000) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "odograph", "--store", str(root), "score", f"{FILE}:slow", "--processes", "1"]
-    return subprocess.Popen(command, env={**os.environ, "SLOW_LOG": str(log)}, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, env={**os.environ, "SLOW_LOG": str(log), "SLOW_MOST": str(most)}, stdout=subprocess.DEVNULL)
 
 
 def test_killed_in_the_middle_and_resumed(store: odograph.Store, tmp_path: Path) -> None:
     """After SIGKILL what was scored stands, whole; scoring again does the rest, and at most the one that was on its way twice."""
     fill(store, 60)
     log = tmp_path / "log"
-    process = _slowly(store.root, log)
-    while not log.exists() or log.read_text().count("\n") < 20:
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = _slowly(store.root, log, most=20)
+    until(lambda: log.exists() and log.read_text().count("\n") == 20, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = [t for t in store.trajectories() if t.rewards]
-    assert 19 <= len(done) < 60
+    assert len(done) == 19
     assert all(len(t.rewards) == 2 for t in done)
     assert _slowly(store.root, log).wait() == 0
     assert rewards_of(store) == [0.75] * 60
     assert written(store) == 120
     asked = log.read_text().split()
     assert len(set(asked)) == 60
-    assert len(asked) <= 61
+    assert len(asked) == 61
 
 
 def test_two_processes_at_once(store: odograph.Store, tmp_path: Path) -> None:
@@ -502,9 +500,9 @@ def test_a_bar_on_a_terminal_alone(store: odograph.Store) -> None:
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (40, 100))
     subprocess.run([*command, f"{FILE}:steps"], stdout=subprocess.PIPE, stderr=follower, check=True)
+    os.close(follower)  # so that reading ends where nothing was written
     assert b"scoring" in os.read(leader, 10_000)
     os.close(leader)
-    os.close(follower)
     assert subprocess.run([*command, "success"], capture_output=True, check=True).stderr == b""
 
 
@@ -657,9 +655,7 @@ def test_ctrl_c_ends_it_whatever_the_function_is_at(how: list[str], store: odogr
     ) as child:
         assert child.stderr is not None
         try:
-            while not log.exists():
-                assert child.poll() is None
-                time.sleep(0.02)
+            until(log.exists, child)
             os.killpg(child.pid, signal.SIGINT)
             assert child.wait() == 130
         finally:

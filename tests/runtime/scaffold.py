@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from tests.llm_server import Answer, LLMServer
@@ -54,14 +52,3 @@ def add(a: int, b: int) -> int:
         b: the second
     """
     return a + b
-
-
-async def cut_off(work: Coroutine[Any, Any, Any], when: Callable[[], Any]) -> None:
-    """Cancels work that does not end by itself, as soon as `when` says."""
-    task = asyncio.ensure_future(work)
-    while not when():
-        assert not task.done(), task
-        await asyncio.sleep(0.01)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

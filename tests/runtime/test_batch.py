@@ -17,6 +17,7 @@ import pytest
 import odograph
 from odograph import Agent, InvalidInput, Runners, Task
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import until
 
 from .scaffold import add, asks, turns
 
@@ -115,15 +116,11 @@ with odograph.open(where) as store:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_batch_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C keeps what is done, as a kill does; the next run does the rest, and no tool that gave its result twice."""
-    lock = threading.Lock()
-    finals: dict[str, int] = {}
+    stopped = threading.Event()
 
     def slow(request: dict[str, Any]) -> Answer:
-        time.sleep(0.02)
-        if turns(request):
-            with lock:
-                text = request["messages"][0]["content"]
-                finals[text] = finals.get(text, 0) + 1
+        if len(server.requests) > 60:  # half of all: the first program can't do the rest before it is stopped
+            stopped.wait()
         return model(request)
 
     store = tmp_path / "store"
@@ -131,10 +128,10 @@ def test_a_batch_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals) ->
     with LLMServer(slow) as server:
         command = [sys.executable, "-c", SCRIPT, server.url, str(store)]
         first = subprocess.Popen(command, env=env, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-        while len(server.requests) < 40:
-            time.sleep(0.01)
+        until(lambda: len(server.requests) > 60, first)
         first.send_signal(how)
         first.communicate()
+        stopped.set()
         assert first.returncode != 0
         with odograph.open(store) as opened:
             before = {s.task_id: s.id for s in opened.summaries(status="completed")}

@@ -18,8 +18,9 @@ import odograph
 from odograph import Agent, Runners, Task, TaskConfig
 from odograph.asking import endpoint
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import cut_off
 
-from .scaffold import PATHS, add, asks, by_turn, cut_off, turns
+from .scaffold import PATHS, add, asks, by_turn, turns
 
 DOT = {"type": "image_url", "image_url": {"url": "data:image/png;base64,ZG90"}}
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 import odograph
 from odograph import Agent, InvalidInput, MCPServer, RunError, Runners, Task
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import until
 
 from .scaffold import asks, by_turn, sent
 
@@ -77,14 +77,17 @@ def served(script: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL)
-    while True:
+
+    def answers() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}/mcp"
-    process.terminate()
-    process.wait()
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(answers, process)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import odograph
 from odograph import Agent, InvalidInput, NotFound, Runners, Task
 from odograph.cli import main as cli
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import until
 
-from .scaffold import PATHS, add, asks, by_turn, sent
+from .scaffold import PATHS, add, asks, by_turn, sent, turns
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +44,7 @@ import asyncio, sys
 import odograph
 from odograph import Agent, Runners, Task
 from tests.runtime.scaffold import add
-url, where, dialect, calls = sys.argv[1:]
+url, where, dialect = sys.argv[1:]
 async def slow(a: int, b: int) -> int:
     print("tool", flush=True)
     await asyncio.sleep(0.05)
@@ -63,36 +65,42 @@ def test_a_run_killed_anywhere_is_resumed(tmp_path: Path, dialect: str, lines: i
     question is asked again, and the conversation is the one that an undisturbed run has."""
     where = str(tmp_path / "store")
     env = {**os.environ, "PYTHONPATH": f"src:{ROOT}"}
-    with LLMServer(counts(4)) as server:
+    killed_it = threading.Event()
+
+    def model(request: dict[str, Any]) -> Answer:
+        if turns(request) == 4:
+            killed_it.wait()  # it is killed before its end, however late that is
+        return counts(4)(request)
+
+    with LLMServer(model) as server:
         url = server.url + PATHS[dialect]
         process = subprocess.Popen(
-            [sys.executable, "-c", STEPPER, url, where, dialect, "4"], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", STEPPER, url, where, dialect], env=env, cwd=ROOT, stdout=subprocess.PIPE
         )
         assert process.stdout
         for _ in range(lines):
             process.stdout.readline()
-        while not server.requests:
-            pass
+        until(lambda: server.requests, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
+        killed_it.set()
+    with LLMServer(counts(4)) as server:  # another one: what the killed process had sent may still be on its way
         with odograph.open(where) as store:
             killed = next(store.trajectories())
             assert killed.status == "unterminated"
             answered = sum(1 for c in killed.llm_calls if c.choices)
-            asked = len(server.requests)
             task = Runners.resume(store, killed.id, agent=agent(server, dialect=dialect))
             assert task.id == "it"
             response = asyncio.run(Runners.finish(task))
-            again = len(server.requests) - asked
-        bodies = [body for _, body in server.requests[asked:]]
+        bodies = [body for _, body in server.requests]
     assert response.answer == "4" and response.success, response.msg
-    assert again == 5 - answered
+    assert len(bodies) == 5 - answered
     t = response.recorded
     assert [c.text for c in t.llm_calls][-1] == "4" and [a.result for a in t.actions if a.ok] == [1, 2, 3, 4]
     with LLMServer(counts(4)) as server, odograph.open("memory:") as other:
         done(other, Task(input="count", agent=agent(server, dialect=dialect)))
-        assert bodies == [body for _, body in server.requests][5 - again :]
+        assert bodies == [body for _, body in server.requests][answered:]
     assert not [f for f in odograph.validate(t).findings if f.severity == "error"]
 
 

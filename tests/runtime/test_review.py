@@ -13,8 +13,9 @@ import pytest
 import odograph
 from odograph import Agent, Runners, Task, shown
 from tests.llm_server import Answer, LLMServer
+from tests.waiting import cut_off
 
-from .scaffold import add, asks, by_turn, cut_off, turns
+from .scaffold import add, asks, by_turn, turns
 
 
 def agent(server: LLMServer, **more: Any) -> Agent:

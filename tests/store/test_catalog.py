@@ -220,8 +220,14 @@ def test_readers_and_writers_of_several_processes(tmp_path: Path) -> None:
     def run(code: str, *args: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path), *args])
 
-    processes = [run(writer, f"g{i}") for i in range(4)] + [run(reader) for _ in range(3)]
-    assert [p.wait() for p in processes] == [0] * 7
+    readers = [run(reader) for _ in range(3)]
+    writers = [run(writer, f"g{i}") for i in range(4)]
+    try:
+        assert [p.wait() for p in writers] == [0] * 4
+        assert [p.wait() for p in readers] == [0] * 3
+    finally:
+        for process in (*readers, *writers):  # a reader would wait for ever for what a dead writer didn't write
+            process.kill()
     with odograph.open(tmp_path) as store:
         assert len(store) == 240
         assert sum(1 for _ in store.trajectories(group="g2")) == 60

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.store.journal import Journal, is_alive
+from tests.waiting import until
 
 WRITER = """
     import sys, odograph
@@ -429,11 +430,7 @@ def test_a_step_without_an_observation_waits_for_what_is_in_it_and_is_lost_to_no
     step = run.step()
     assert step.id in [s.id for s in other.trajectory(run.id).steps]  # who was told its id
     run.step()
-    for _ in range(100):  # anybody, after a group commit
-        if len(other.trajectory(run.id).steps) == 4:
-            break
-        threading.Event().wait(0.02)
-    assert len(other.trajectory(run.id).steps) == 4
+    until(lambda: len(other.trajectory(run.id).steps) == 4)  # anybody, after a group commit
     run.step()
     store.close()
     assert [s.index for s in other.trajectory(run.id).steps] == [0, 1, 2, 3, 4]

@@ -11,17 +11,17 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import odograph
 from odograph.capture.faults import fault
 from odograph.runtime import TaskResponse
+from odograph.store import memory
+from tests.waiting import until
 
 SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 
@@ -29,12 +29,6 @@ SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 def loud(text: str) -> str:
     """A function of `redact=` that other processes can import."""
     return text.replace("quiet", "LOUD")
-
-
-def until(holds: Callable[[], Any]) -> None:
-    """Waits for what another thread or process does."""
-    while not holds():
-        time.sleep(0.05)
 
 
 def python(code: str, *args: str, cwd: Path | None = None, **environment: str) -> str:
@@ -85,6 +79,22 @@ def test_another_process_redacts_without_being_told(redacted: tuple[odograph.Sto
     assert len(store) == 3
     assert store.trajectory(id).reward == 1.0
     assert holds(store.root, text) == []
+
+
+def test_a_function_of_the_script_itself_redacts_in_other_processes(tmp_path: Path) -> None:
+    """`redact=` may be a function of the program that is run, `python mine.py`: others load it from its file, and don't run the program."""
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import sys, odograph\n"
+        "def loud(text):\n    return text.replace('quiet', 'LOUD')\n"
+        "if __name__ == '__main__':\n"
+        "    odograph.open(sys.argv[1], redact=loud).record(task='quiet').finish()\n"
+    )
+    where = str(tmp_path / "s")
+    subprocess.run([sys.executable, str(script), where], check=True)
+    python("import sys, odograph; odograph.open(sys.argv[1]).record(task='quiet').finish()", where)
+    with odograph.open(where) as store:
+        assert [s.task for s in store.summaries()] == ["LOUD", "LOUD"]
 
 
 def test_a_pickled_response_redacts(redacted: tuple[odograph.Store, str]) -> None:
@@ -269,7 +279,7 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
         warnings.simplefilter("always")
         store = odograph.open(where)
         store.record(task="before").finish()
-        time.sleep(0.2)
+        store.flush()  # the file is looked for
         where.rename(tmp_path / "moved")
         run = store.record(task="after")
         run.note("acknowledged")
@@ -382,6 +392,22 @@ def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
             process.wait()
             process.stdout.close()
         until(lambda folder=folder: odograph.open("memory:").close() or not folder.exists())  # type: ignore[misc]
+
+
+def test_what_is_no_folder_of_ours_is_passed_over_when_others_are_swept(tmp_path: Path) -> None:
+    """A file, or a folder that another process removes at this moment; what nobody holds goes. A folder that another process swept
+    before it was held is made again."""
+    (tmp_path / "of-file").touch()
+    (tmp_path / "of-dead").mkdir()
+    made = memory.fresh("of-", tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"of-file", made.name}
+    folder = memory.made()
+    folder.rmdir()
+    os.close(memory.hold(folder))
+    assert folder.is_dir()
+    memory.remove(folder)
+    with pytest.raises(odograph.StoreError, match="is gone"):
+        memory.hold(made.with_name("gone"))
 
 
 def test_a_memory_store_goes_with_its_process_and_reopens_in_a_child() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -89,6 +90,22 @@ def test_a_sealed_store_reads_as_before(store: odograph.Store) -> None:
         assert seen(again) == before
         assert {(h.trajectory, h.kind, h.text) for h in again.search("needle3 é")} == hits
         assert [s.task for s in again.summaries(text="needle3")] == ["task 3"]
+
+
+def test_the_figures_of_any_only_reward_are_those_of_before_sealing(store: odograph.Store) -> None:
+    """A trajectory's only reward is read from its summary where it says all of the reward: with any weight, value, name, target."""
+    abouts: list[dict[str, Any]] = [{}, {"weight": 2.0}, {"weight": 0.0}, {"name": "n"}, {"source": "judge", "author": "j"}]
+    for about in [*abouts, {"value": None}, {"value": math.inf}, {"value": 0.0}, {"rationale": "r"}, {"version": "2"}]:
+        with store.record(task="t") as run:
+            run.reward(**{"value": 1.0} | about)
+    for target in (False, True):
+        with store.record(task="t") as run, run.step() as step:
+            call = step.llm_call(model="m", messages=[], response="a")
+            step.reward(0.25, target=call.id if target else None)
+    before = store.stats()
+    assert len(before.components["reward"].values) == 8
+    store.seal()
+    assert store.stats() == before == cold(store).stats()
 
 
 def test_what_is_sealed_is_its_owners_alone(store: odograph.Store) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import http.client
 import json
 import math
 import random
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +20,7 @@ from odograph.importers.formats import spans
 from odograph.shape import arguments
 from odograph.trajectory import Trajectory
 from odograph.types import Action, AnyRecord, Context, Edit, End, Fork, Label, LLMCall, Note, Reward, StepStart
+from tests.collector.test_collect import collecting
 
 TOOL = {"type": "function", "function": {"name": "search", "description": "d", "parameters": {"type": "object"}}}
 ASKS = {"id": "t1", "type": "function", "function": {"name": "search", "arguments": '{"q": 1}'}}
@@ -239,33 +236,6 @@ def with_base64(row: Any) -> Any:
     return copy
 
 
-@contextmanager
-def receiving(store: odograph.Store) -> Iterator[tuple[Any, str]]:
-    """Our receiver behind a socket."""
-    from odograph.collector.collecting import Collector
-    from odograph.collector.receiver import Receiver
-    from odograph.collector.serving import serve
-
-    with Collector(store, quiet=3600) as collector:
-        ready, stop, urls = threading.Event(), threading.Event(), []
-
-        async def run() -> None:
-            async with serve(Receiver(collector, host="127.0.0.1"), collector, "127.0.0.1", 0, None, None) as found:
-                urls.extend(found)
-                ready.set()
-                while not stop.is_set():
-                    await asyncio.sleep(0.02)
-
-        thread = threading.Thread(target=asyncio.run, args=(run(),))
-        thread.start()
-        ready.wait()
-        try:
-            yield collector, urls[0]
-        finally:
-            stop.set()
-            thread.join()
-
-
 def sent(url: str, body: bytes, kind: str) -> None:
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
@@ -294,7 +264,7 @@ def test_a_receiver_reads_it_back(recorded: odograph.Store, tmp_path: Path, kind
     before = {t.id: repr(says(t)) for t in recorded.trajectories()}
     late = next(iter(before))
     with odograph.open(tmp_path / "other") as other:
-        with receiving(other) as (collector, url):
+        with collecting(other, quiet=3600) as (collector, (url,)):
             rows = written(recorded, tmp_path / "out")
             send(rows, url)
             collector.flush()

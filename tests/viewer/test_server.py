@@ -7,13 +7,15 @@ import json
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import odograph
+from tests.waiting import until
 
 pytest.importorskip("aiohttp")
 from odograph.access import Access
@@ -110,16 +112,22 @@ def test_what_is_recorded_meanwhile_is_there_and_is_told(tmp_path: Path) -> None
             line = http.client.HTTPConnection("127.0.0.1", v.port, timeout=20)
             line.request("GET", "/api/live", headers={"Authorization": f"Bearer {v.token}"})
             events = line.getresponse()
-            time.sleep(0.2)
             with store.record(task="second") as run:
-                run.step("seen")
-                for _ in range(10):  # lines that only show that the stream goes on
-                    if (said := events.readline()).startswith(b"data:"):
-                        break
+                told = threading.Event()
+
+                def goes_on() -> None:
+                    while not told.wait(0.05):  # the server may look at the store for the first time only now
+                        run.step("seen")
+
+                with ThreadPoolExecutor(1) as other:
+                    other.submit(goes_on)
+                    try:
+                        said = next(line for line in events if line.startswith(b"data:"))
+                    finally:
+                        told.set()
                 assert json.loads(said[5:]) == [run.id]
                 assert v.get(f"/api/t/{run.id}").json["status"] == "running"
-            while v.get(f"/api/t/{run.id}").json["status"] != "completed":
-                time.sleep(0.1)
+            until(lambda: v.get(f"/api/t/{run.id}").json["status"] == "completed", v.process)
             line.close()
 
 

@@ -29,6 +29,7 @@ from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
 from odograph.store.remote import Line
 from odograph.store.served import Served
+from tests.waiting import until
 
 pytest.importorskip("aiohttp")
 RECORDS, LABELS, READS = "c" * 20, "w" * 20, "r" * 20
@@ -178,8 +179,7 @@ def test_a_run_is_seen_while_it_runs_and_by_others(server: Server, tmp_path: Pat
         assert one.trajectory(run.id).status == "running"
         assert one.is_written_elsewhere(run.id) is False
         run.note({"n": 2})
-        while len(other.trajectory(run.id).records) < 3:  # sent behind the run
-            time.sleep(0.02)
+        until(lambda: len(other.trajectory(run.id).records) == 3)  # sent behind the run
         assert other.trajectory(run.id).status == "running"
         assert other.is_written_elsewhere(run.id) is True
         run.finish("done")
@@ -292,6 +292,13 @@ class Odd(BaseHTTPRequestHandler):
             self.send_response(404)
             self.send_header("Content-Type", "application/json")
             body = b'{"error":"there is nothing here"}'
+        elif kind.startswith("frames"):  # an answer in parts, of which the last ones are lost on the way
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write((b"\0\0\0\x02[]" * 3)[: int(kind[6:])])
+            return
         elif kind == "short":
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -311,6 +318,68 @@ class Odd(BaseHTTPRequestHandler):
 
     def log_message(self, *given: Any) -> None:
         pass
+
+
+@pytest.mark.parametrize("bytes_that_come", [0, 2, 5, 6, 12])
+def test_a_list_that_breaks_off_is_no_shorter_list(bytes_that_come: int) -> None:
+    """Where an answer in parts ends before its end, between two parts or in one, reading says so."""
+    with HTTPServer(("127.0.0.1", 0), Odd) as odd:
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        line = Line(Served(f"http://127.0.0.1:{odd.server_port}", f"frames{bytes_that_come}"))
+        with pytest.raises(StoreError, match="broke off"):
+            list(line.stream("read", "summaries", body={}))
+        odd.shutdown()
+
+
+class _Forward(socketserver.StreamRequestHandler):
+    """A proxy of a company: connects a client with whomever it names."""
+
+    def handle(self) -> None:
+        asked = self.rfile.readline().decode().split()
+        self.server.asked.append(asked)  # type: ignore[attr-defined]
+        while self.rfile.readline().strip():
+            pass
+        with socket.create_connection(("127.0.0.1", int(asked[1].rpartition(":")[2]))) as there:
+            self.wfile.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+
+            def back() -> None:
+                with suppress(OSError):
+                    while data := there.recv(1 << 16):
+                        self.wfile.write(data)
+
+            threading.Thread(target=back, daemon=True).start()
+            with suppress(OSError):
+                while data := self.connection.recv(1 << 16):
+                    there.sendall(data)
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxy_of_the_environment_leads_to_the_server(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server beyond this machine is reached through the proxy that $HTTP_PROXY names, with or without a scheme."""
+    with (
+        serving(tmp_path / "s", "--allow-host", "store.example") as server,
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Forward) as forward,
+    ):
+        forward.daemon_threads, forward.asked = True, []  # type: ignore[attr-defined]
+        threading.Thread(target=forward.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"{scheme}127.0.0.1:{forward.server_address[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("ODOGRAPH_ALLOW_HTTP", "1")
+        with opened(f"http://store.example:{server.port}", tmp_path) as store:
+            assert store.trajectory(recorded(store, "far")).task == "far"
+        assert ["CONNECT", f"store.example:{server.port}"] in [asked[:2] for asked in forward.asked]  # type: ignore[attr-defined]
+        forward.shutdown()
+
+
+def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not answer the call is given up early; a question that takes long is not."""
+    monkeypatch.setattr("odograph.store.remote._CONNECT", 5.0)
+    monkeypatch.setattr("odograph.store.remote._TIMEOUT", 77.0)
+    line = Line(Served(server.url, READS))
+    assert line.get("store")
+    (kept,) = line._idle
+    assert kept.sock.gettimeout() == 77.0
+    line.close()
 
 
 @pytest.mark.parametrize(
@@ -388,8 +457,7 @@ def test_redaction_is_the_servers(tmp_path: Path) -> None:
         with opened(server, tmp_path / "b") as store:
             other = recorded(store, "fine")  # what has to wait keeps nothing else from being sent
             assert store.trajectory(other).task == "fine"
-            while store.health()["unshipped_why"] is None:  # it is tried behind the run
-                time.sleep(0.01)
+            until(lambda: store.health()["unshipped_why"] is not None)  # it is tried behind the run
             assert "redacted in another way" in store.health()["unshipped_why"]
             store.flush()
             assert store.trajectory(lost).task == "[redacted:pattern]"
@@ -614,7 +682,7 @@ def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> N
         "held.wait()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    signal.alarm(20)  # not for ever\n"
+        "    signal.alarm(200)  # not for ever\n"
         "    with store.record(task='child', tags=['forked']): pass\n"
         "    store.close()\n"
         "    os._exit(0)\n"

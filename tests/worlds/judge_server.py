@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tests.waiting import until
+
 
 def verdict(value: str = "good", score: Any = 0.5, rationale: str = "because", **more: Any) -> str:
     """An answer as JSON."""
@@ -40,7 +42,7 @@ class JudgeServer:
 
     def __enter__(self) -> JudgeServer:
         self._thread.start()
-        self._ready.wait()
+        until(self._ready.is_set, self._thread)
         return self
 
     def __exit__(self, *error: Any) -> None:

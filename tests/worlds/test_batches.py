@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import cut_off, until
 
 pytest.importorskip("daft")
 
@@ -22,7 +23,6 @@ from odograph import Budget, Judge
 from odograph.errors import InvalidInput
 from odograph.worlds import Label, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime
 from tests.cli.test_label import run
-from tests.runtime.scaffold import cut_off
 
 from .batch_server import BatchServer
 from .judge_server import Say, verdict
@@ -98,9 +98,9 @@ def test_a_killed_process_leaves_its_job_to_the_next(dialect: str, when: str, tm
         root = Path(__file__).parents[2]
         env = {**os.environ, "BATCHES": server.url, "PYTHONPATH": str(root)}
         process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], env=env)
-        while not any(job["seen"] for job in server.jobs.values()) and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        if when != "sending":  # where it kills itself
+            until(lambda: any(job["seen"] for job in list(server.jobs.values())), process)
+            process.kill()
         assert process.wait() == -signal.SIGKILL
         server.polls = 1
         found = ask(judge(server, tmp_path, dialect), ["b", "a", "c"])

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 pytest.importorskip("daft")
 pytest.importorskip("ray")
@@ -79,15 +80,14 @@ def test_a_killed_actors_part_is_done_by_others(cluster: Any, tmp_path: Path) ->
     import psutil
 
     def kill() -> None:
-        while len(server) < 60:
-            time.sleep(0.01)
+        until(lambda: len(server) >= 60)
         children = psutil.Process().children(recursive=True)
         worker = next(p for p in children if any("ray::Worker" in part for part in p.cmdline()))
         worker.send_signal(signal.SIGKILL)
 
     with SyncWorldRuntime(runner="ray") as runtime, JudgeServer(delay=0.05) as server:
         made = world(runtime, tmp_path, server, 300)
-        thread = threading.Thread(target=kill)
+        thread = threading.Thread(target=kill, daemon=True)
         thread.start()
         made.step()
         thread.join()

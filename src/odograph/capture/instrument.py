@@ -91,13 +91,10 @@ def _met(client: Any) -> None:
     if not _state.on:
         return
     try:
-        before = {id(inner) for inner in _lent}
         found = record(client, _state.tokens, lent=True)
         if not found:  # it stands on another HTTP library
             faults.unrecorded()
-        for inner in found:
-            if id(inner) not in before:
-                _lent.add(inner)
+        _lent.update(found)
         if "_use_aiohttp" in vars(client):
             _told.add(client)
     except Exception as error:

@@ -42,7 +42,7 @@ class _Keys:
 
         before = termios.tcgetattr(sys.stdin)
         try:
-            tty.setcbreak(sys.stdin)
+            tty.setcbreak(sys.stdin, termios.TCSADRAIN)  # keys that were typed ahead stay
             found = sys.stdin.read(1)
         finally:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -297,8 +297,7 @@ def alone(text: str | None, reward: float | None) -> str | None:
     if form not in _FORMS or len(rows) != 1:
         return None
     row = rows[0]
-    counts = (len(row) <= 3 or row[3] is True) and not (len(row) > 8 and row[8])
-    return (row[4] if len(row) > 4 else "reward") if counts else None
+    return (row[4] if len(row) > 4 else "reward") if len(row) <= 3 or row[3] is True else None
 
 
 def _split(id: str) -> tuple[int, int] | None:
