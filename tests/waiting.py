@@ -31,3 +31,10 @@ async def cut_off(work: Coroutine[Any, Any, Any], when: Callable[[], Any]) -> No
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+def time_passes(seconds: float) -> None:
+    """Sets the clock of the running event loop ahead: a limit is over while a tool is at work, however slow the machine is."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign]

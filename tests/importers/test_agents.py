@@ -20,6 +20,7 @@ from odograph.cli import main
 
 from . import agents
 from .agents import AIDER, LINES, WHOLE
+from .junk import JUNK, spoiled
 from .test_growing import content
 
 
@@ -384,27 +385,13 @@ def test_a_sub_agents_transcript_belongs_to_its_call(store: odograph.Store, tmp_
     assert (t.task, step.parent) == ("Mend the net", t.actions[0].id)
 
 
-JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(WHOLE)), st.randoms(use_true_random=False), JUNK)
 def test_odd_fields_never_crash(tmp_path_factory: pytest.TempPathFactory, name: str, rng: random.Random, junk: Any) -> None:
     """Any field may be missing or of any type: the session is imported as far as it goes, or refused with a sentence."""
-
-    def spoil(value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            out = {k: spoil(v, depth + 1) for k, v in value.items()}
-            if out and rng.random() < 0.2:
-                out[rng.choice(sorted(out))] = junk
-            if depth and out and rng.random() < 0.1:
-                del out[rng.choice(sorted(out))]
-            return out
-        return [spoil(v, depth + 1) for v in value] if isinstance(value, list) else junk if rng.random() < 0.02 else value
-
     path = tmp_path_factory.mktemp("odd") / WHOLE[name][0]
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(spoil(WHOLE[name][1](99), 0)))
+    path.write_text(json.dumps(spoiled(WHOLE[name][1](99), junk, rng)))
     with odograph.open("memory:") as store:
         report = store.import_sessions(path, format=name)
         assert all("while reading it" not in f["error"] for f in report.failed), report.failed

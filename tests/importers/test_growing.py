@@ -25,6 +25,7 @@ from odograph import conversations, importers, shown
 
 from . import agents, forks
 from .agents import AIDER, LINES, WHOLE
+from .junk import JUNK, spoiled
 from .test_mini_swe_agent import calls_file
 from .test_openhands import v0, v1
 from .test_sessions import ATIF, AWORLD, EVAL, SAMPLE
@@ -778,26 +779,12 @@ def test_a_growing_session_ends_as_one_import(tmp_path_factory: pytest.TempPathF
     any_states()
 
 
-JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
-
-
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(FILES)), st.randoms(use_true_random=False), JUNK)
 def test_odd_fields_never_crash(tmp_path_factory: pytest.TempPathFactory, name: str, rng: random.Random, junk: Any) -> None:
     """Any field may be missing or of any type: the session is imported as far as it goes, or refused with a sentence."""
-
-    def spoil(value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            out = {k: spoil(v, depth + 1) for k, v in value.items()}
-            if out and rng.random() < 0.2:
-                out[rng.choice(sorted(out))] = junk
-            if depth and out and rng.random() < 0.1:
-                del out[rng.choice(sorted(out))]
-            return out
-        return [spoil(v, depth + 1) for v in value] if isinstance(value, list) else junk if rng.random() < 0.02 else value
-
     path = tmp_path_factory.mktemp("odd") / FILES[name][0]
-    path.write_text("".join(json.dumps(spoil(v, 0)) + "\n" for v in FILES[name][1]))
+    path.write_text("".join(json.dumps(spoiled(v, junk, rng)) + "\n" for v in FILES[name][1]))
     with odograph.open("memory:") as store:
         report = store.import_sessions(path, format=name)
         assert all("while reading it" not in f["error"] for f in report.failed), report.failed

@@ -17,6 +17,8 @@ from odograph import importers
 from odograph.importers.session import Session
 from odograph.types import Action, End, LLMCall, Note, Reward, Start, StepStart
 
+from .junk import JUNK, spoiled
+
 T = "2026-01-02T03:04:{:02d}.000Z"
 
 
@@ -527,9 +529,6 @@ def test_glued_torn_and_damaged_lines_lose_nothing_else(tmp_path: Path) -> None:
         read(tmp_path, "claude-code", lines(CLAUDE[0]))
 
 
-JUNK = st.sampled_from([None, 5, "x", [], {}, [None], {"a": [1]}, float("nan"), True, -1, "\x00", 2**70])
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(FIXTURES)), st.randoms(use_true_random=False), JUNK)
 def test_missing_and_odd_fields_never_crash(
@@ -539,23 +538,8 @@ def test_missing_and_odd_fields_never_crash(
     folder = tmp_path_factory.mktemp("odd")
     data = FIXTURES[name][1]
     values = [json.loads(line) for line in data.splitlines()] if FIXTURES[name][0].endswith("jsonl") else [json.loads(data)]
-
-    def spoil(value: Any, depth: int) -> Any:
-        if isinstance(value, dict):
-            out = {k: spoil(v, depth + 1) for k, v in value.items()}
-            if depth and out and rng.random() < 0.25:
-                key = rng.choice(sorted(out))
-                if rng.random() < 0.5:
-                    del out[key]
-                else:
-                    out[key] = junk
-            return out
-        if isinstance(value, list):
-            return [spoil(v, depth + 1) for v in value]
-        return junk if rng.random() < 0.03 else value
-
-    spoiled = lines(*(spoil(v, 1) for v in values)) if len(values) > 1 else json.dumps(spoil(values[0], 0)).encode()
-    path = write(folder, name, spoiled)
+    odd = [spoiled(v, junk, rng, int(len(values) > 1)) for v in values]
+    path = write(folder, name, lines(*odd) if len(odd) > 1 else json.dumps(odd[0]).encode())
     with odograph.open("memory:") as store:
         report = store.import_sessions(path, format=name)
         assert all("while reading it" not in f["error"] for f in report.failed), report.failed

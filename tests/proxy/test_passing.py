@@ -44,7 +44,7 @@ def raw(url: str, data: bytes) -> bytes:
 
 def post(url: str, path: str, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
     place = urlsplit(url)
-    client = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
+    client = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
     client.request("POST", path, body, {k.replace("_", "-"): v for k, v in headers.items()})
     answer = client.getresponse()
     data = answer.read()

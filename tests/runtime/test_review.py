@@ -13,7 +13,7 @@ import pytest
 import odograph
 from odograph import Agent, Runners, Task, shown
 from tests.llm_server import Answer, LLMServer
-from tests.waiting import cut_off
+from tests.waiting import cut_off, time_passes
 
 from .scaffold import add, asks, by_turn, turns
 
@@ -216,12 +216,12 @@ def test_forks_of_forks_and_their_resumption(tmp_path: Any, status: int, edited:
     def model(request: dict[str, Any]) -> Answer:
         n = turns(request)
         if fails[0]:
-            return Answer(status=status, text="", delay=0 if status == 500 else 5)
+            return Answer(status=status, text="", drop_after=0 if status == 200 else None)
         return asks(("add", {"a": n, "b": 1}), id=f"c{n}") if n < 4 else Answer(text="end")
 
     messages = [{"role": "system", "content": "boss"}, {"role": "user", "content": "else"}] if edited else None
     with LLMServer(model) as server, odograph.open(tmp_path / "s") as store:
-        boss = agent(server, tools=[add], timeout=1)
+        boss = agent(server, tools=[add])
         whole = run(store, boss).recorded
         wanted = messages or whole.llm_calls[2].messages
         task = odograph.fork(whole, 2, messages=messages, store=store)
@@ -230,7 +230,7 @@ def test_forks_of_forks_and_their_resumption(tmp_path: Any, status: int, edited:
             asyncio.run(Runners.step(task))
         fails[0] = False
         id = task._session.run.id  # type: ignore[union-attr]
-        resumed = asyncio.run(Runners.finish(Runners.resume(store, id, agent=boss.replace(timeout=9)))).recorded
+        resumed = asyncio.run(Runners.finish(Runners.resume(store, id, agent=boss))).recorded
         assert resumed.answer == "end" and clean(resumed) and {str(c.messages) for c in resumed.llm_calls[:2]} == {str(wanted)}
         second = asyncio.run(Runners.finish(odograph.fork(resumed, 2, store=store))).recorded
         assert second.llm_calls[0].messages == resumed.llm_calls[2].messages and second.answer == "end" and clean(second)
@@ -274,6 +274,7 @@ def test_replays_of_runs_that_went_wrong(store: odograph.Store) -> None:
 
     async def slow() -> str:
         used.append("slow")
+        time_passes(60)
         await asyncio.sleep(60)
         return ""
 
@@ -291,10 +292,10 @@ def test_replays_of_runs_that_went_wrong(store: odograph.Store) -> None:
         assert replayed.same and replayed.calls == 3 and replayed.answer == "3", replayed
     with LLMServer(by_turn(asks(("slow", {})), Answer(text="end"))) as server:
         boss = agent(server, tools=[slow])
-        response = run(store, boss, conf={"timeout": 1})
+        response = run(store, boss, conf={"timeout": 30})
         assert response.status == "timeout"
         assert asyncio.run(odograph.replay(response.trajectory_id, boss, store=store)).same and used == ["slow"]
-        assert run(store, boss.replace(tool_timeout=0.1)).answer == "end"
+        assert run(store, boss.replace(tool_timeout=30)).answer == "end"
     with LLMServer([asks(("add", {"a": 1, "b": 2}))]) as server:
         boss = agent(server, tools=[add])
         task = Task(input="go", agent=boss)

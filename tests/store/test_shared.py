@@ -123,28 +123,6 @@ def test_machines_read_what_others_sealed(both: Team) -> None:
     assert c.examine()["sealed"]["files"] == 3
 
 
-MACHINE = """
-    import sys, time
-    import odograph
-    from odograph.errors import OdographError
-    name, where, catalog, root, common = sys.argv[1:]
-    import json
-    store = odograph.open(where, catalog=json.loads(catalog), local=f"{root}/{name}")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for round in range(2):
-        for i in range(4):
-            with store.record(task=f"{name} {round} {i}", group=name) as run:
-                with run.step(observation="o") as step:
-                    step.llm_call(model="m", messages=[{"role": "user", "content": f"{name} {i}"}], response="a")
-                run.reward(1.0)
-        store.append(common).reward(1.0, name=f"{name} {round}")
-        store.seal()
-    if name == "m0":
-        store.compact(grace=3600)
-"""
-
-
 def work(store: odograph.Store, name: str, common: str) -> None:
     for round in range(2):
         for i in range(4):

@@ -111,7 +111,7 @@ def test_half_a_line_of_a_killed_server_is_cut_off(tmp_path: Path) -> None:
 
 def test_a_writer_in_touch_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its open run is `running`; it is `unterminated` after a silence or a farewell, and `running` again when the writer is back."""
-    monkeypatch.setattr(shipped, "LEASE", 1.5)
+    monkeypatch.setattr(shipped, "LEASE", 3.0)
     id, name, data = recorded(tmp_path / "client", ends=False)
     head = b"".join(lines(data)[:4])
     server, store = Receiving(tmp_path / "server"), odograph.open(tmp_path / "server")

@@ -15,38 +15,24 @@ from odograph.errors import InvalidInput
 from odograph.worlds import Label, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime, Trajectory, session_of
 
 from .judge_server import JudgeServer, verdict
+from .sessions import recorded
 
 SPECS = [("honesty", "Does the agent say what it did?"), ("care", "Does the agent look before it changes things?")]
-
-
-def recorded(store: odograph.Store, n: int) -> str:
-    with store.record(task=f"task {n}", agent="solver", model="m", tags=["demo"]) as run:
-        messages: list[Any] = [{"role": "system", "content": "be brief"}, {"role": "user", "content": f"task {n}"}]
-        call = {"id": "c1", "type": "function", "function": {"name": "read", "arguments": '{"path": "a.py"}'}}
-        with run.step() as step:
-            said = {"role": "assistant", "content": "let me look", "tool_calls": [call]}
-            one = step.llm_call(messages=messages, response=said, model="m", usage={"prompt_tokens": 5, "completion_tokens": 7})
-            step.action("read", {"path": "a.py"}, "def login(): ...", llm_call=one, tool_call_id="c1")
-        with run.step() as step:
-            grown = [*messages, said, {"role": "tool", "tool_call_id": "c1", "content": "def login(): ..."}]
-            step.llm_call(messages=grown, response="fixed", model="m", usage={"prompt_tokens": 20, "completion_tokens": 3})
-        run.finish("fixed")
-    return run.id
 
 
 def test_a_recorded_session_is_turns_each_once(tmp_path: Path) -> None:
     """What an agent sends again at every step is one turn here; calls and results of tools are turns of their own."""
     with odograph.open(tmp_path) as store:
-        one = session_of(store.trajectory(recorded(store, 1)))
+        one = session_of(store.trajectory(recorded(store, 1, tags=["demo"])))
     assert [(t.role, t.content, t.tool_name, t.tool_input) for t in one.get_turns()] == [
         ("system", "be brief", None, None),
         ("user", "task 1", None, None),
         ("assistant", "let me look", None, None),
         ("tool_call", "", "read", '{"path": "a.py"}'),
         ("tool_result", "def login(): ...", None, None),
-        ("assistant", "fixed", None, None),
+        ("assistant", "fixed 1", None, None),
     ]
-    assert (one.total_turns, one.total_tokens, one.outcome, one.tags) == (6, 35, "completed: fixed", ["demo"])
+    assert (one.total_turns, one.total_tokens, one.outcome, one.tags) == (6, 24, "completed: fixed 1", ["demo"])
 
 
 def test_labels_flow_from_the_store_and_back(tmp_path: Path) -> None:
@@ -113,7 +99,7 @@ def test_in_async_code_a_world_is_awaited(tmp_path: Path) -> None:
                 await world.spawn_from(store.trajectories(), labels=["honesty"])
             return found
 
-    assert [row["trajectory__outcome"] for row in asyncio.run(go())] == ["completed: fixed"]
+    assert [row["trajectory__outcome"] for row in asyncio.run(go())] == ["completed: fixed 1"]
 
 
 def test_worlds_are_not_at_the_address_of_a_served_store() -> None:

@@ -42,9 +42,6 @@ class Address(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-NOWHERE = Address()
-
-
 def parse(path: str) -> tuple[dict[str, Any], str]:
     """The parts of a path's prefix `/t/RUN/KEY/VALUE/...`, and the rest of the path. Raises InvalidInput for a prefix that
     names no run, a key without a value, or a value that can't be one.

@@ -23,7 +23,6 @@ from .benchmarks import first_row, rows
 NAME = "preferences"
 SURE = 25
 _ANSWERS = ("chosen", "rejected")
-_LABELS = ("label", "kto_tag")
 
 
 class _Pair(NamedTuple):

@@ -112,9 +112,6 @@ class GroupExporter(Protocol):
         ...
 
 
-Exporter = TrajectoryExporter | SampleExporter | GroupExporter
-
-
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """An exporter as it was found: what it has, and the default of what it has not."""
 
