@@ -301,6 +301,17 @@ def test_answers_are_kept_raw_before_they_are_read(tmp_path: Path) -> None:
         assert len(server.requests) == 2
 
 
+def test_a_journal_that_is_named_inside_of_a_store_redacts_as_the_store(tmp_path: Path) -> None:
+    """Also where the judge does not work for the store."""
+    secret = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
+    odograph.open(tmp_path / "s", redact=True).record(task="t").finish()
+    with LLMServer([Answer(text=f"found {secret}")]) as server:
+        (answer,) = ask(judge(server, journal=tmp_path / "s" / "judge"), ["a"], None)
+    assert secret in (answer.text or "")
+    (kept,) = (p.read_text() for p in (tmp_path / "s" / "judge").glob("*.jsonl"))
+    assert "found [redacted:github_token]" in kept
+
+
 def test_a_full_disk_stops_paying(tmp_path: Path) -> None:
     """Where an answer can't be kept, asking stops with one sentence."""
     (tmp_path / "file").write_text("")
