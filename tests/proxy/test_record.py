@@ -181,8 +181,8 @@ def test_ctrl_c_after_the_programs_end_loses_nothing(tmp_path: Path) -> None:
     with LLMServer(slow) as server:
         command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "record", "--", sys.executable, "agent.py"]
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(server, tmp_path), stderr=subprocess.PIPE, text=True)
-        while not (tmp_path / "pid").exists() or Path("/proc", (tmp_path / "pid").read_text() or "self").exists():
-            time.sleep(0.01)
+        pid = tmp_path / "pid"
+        until(lambda: pid.exists() and not Path("/proc", pid.read_text() or "self").exists(), process)
         process.send_signal(signal.SIGINT)  # the program is gone, and a call of its child still runs
         process.send_signal(signal.SIGTERM)
         gate.set()
