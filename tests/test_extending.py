@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph import importers, quality
+from odograph import InvalidInput, importers, plugins, quality
 from odograph.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -371,3 +371,10 @@ def test_numbers_of_checks_are_true() -> None:
         for n in re.findall(r"(\d+) (?:data-quality )?checks", page.read_text())
     ]
     assert said and set(said) == {len(quality.CHECKS)}
+
+
+def test_code_that_fails_in_many_lines_is_one_sentence(tmp_path: Path) -> None:
+    """What a stranger's file raises while it is loaded may have lines of its own."""
+    (tmp_path / "bad.py").write_text("raise ValueError('first\\n\\n  second')\n")
+    with pytest.raises(InvalidInput, match=r"can't be loaded: ValueError: first second$"):
+        plugins.load(str(tmp_path / "bad.py"))

@@ -44,7 +44,7 @@ def load(name: str, group: str | None = None) -> Any:
                 return point.load()
             except (Exception, SystemExit) as error:
                 raise InvalidInput(
-                    f"{name!r}, which is {point.value} by an entry point, can't be loaded: {described(error)}"
+                    f"{name!r}, which is {point.value} by an entry point, can't be loaded: {_why(error)}"
                 ) from error
     where, _, what = name.partition(":")
     if where.endswith(".py"):
@@ -55,7 +55,7 @@ def load(name: str, group: str | None = None) -> Any:
         except (ImportError, TypeError) as error:  # TypeError: a name that begins with a dot
             raise NotFound(f"no module {where!r}: {error}") from None
         except (Exception, SystemExit) as error:
-            raise InvalidInput(f"{where!r} can't be loaded: {described(error)}") from error
+            raise InvalidInput(f"{where!r} can't be loaded: {_why(error)}") from error
     else:
         return None
     if not what:
@@ -81,7 +81,7 @@ def _module_of_file(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{str(path)!r} can't be loaded: {described(error)}") from error
+        raise InvalidInput(f"{str(path)!r} can't be loaded: {_why(error)}") from error
     return module
 
 
@@ -143,3 +143,8 @@ class Door:
         if lacks:
             raise InvalidInput(f"{name!r} is no {self._kind}: it has no {', '.join(lacks)}")
         return found
+
+
+def _why(error: BaseException) -> str:
+    """What code of somebody else says of itself, in one line."""
+    return " ".join(described(error).split())
