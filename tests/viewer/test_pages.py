@@ -191,8 +191,8 @@ def test_what_happens_meanwhile_appears(page: Page, chromium: Any, tmp_path: Pat
         with store.record(task="first"):
             pass
         with viewing(tmp_path) as v:
-            opened(page, v).wait_for_selector(".row .cell a")
-            page.wait_for_timeout(300)
+            with page.expect_response("**/api/live"):  # from here on it is told
+                opened(page, v).wait_for_selector(".row .cell a")
             with store.record(task="second") as run:
                 run.step().action("one", {}, "done one")
                 page.wait_for_selector(".row:has-text('second')")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import odograph
+from odograph.viewer.live import Live
 from tests.waiting import until
 
 pytest.importorskip("aiohttp")
@@ -113,22 +113,24 @@ def test_what_is_recorded_meanwhile_is_there_and_is_told(tmp_path: Path) -> None
             line.request("GET", "/api/live", headers={"Authorization": f"Bearer {v.token}"})
             events = line.getresponse()
             with store.record(task="second") as run:
-                told = threading.Event()
-
-                def goes_on() -> None:
-                    while not told.wait(0.05):  # the server may look at the store for the first time only now
-                        run.step("seen")
-
-                with ThreadPoolExecutor(1) as other:
-                    other.submit(goes_on)
-                    try:
-                        said = next(line for line in events if line.startswith(b"data:"))
-                    finally:
-                        told.set()
+                run.step("seen")
+                said = next(line for line in events if line.startswith(b"data:"))  # the others show that the stream goes on
                 assert json.loads(said[5:]) == [run.id]
                 assert v.get(f"/api/t/{run.id}").json["status"] == "running"
             until(lambda: v.get(f"/api/t/{run.id}").json["status"] == "completed", v.process)
             line.close()
+
+
+def test_who_listens_is_told_of_all_that_comes(store: odograph.Store) -> None:
+    """From the moment at which the listener has the line, however long the first look at the store takes."""
+
+    async def main() -> None:
+        async with Live(store).listening() as turns:
+            with store.record(task="at once") as run:
+                run.note("x")
+            assert await anext(turns) == [run.id]
+
+    asyncio.run(main())
 
 
 def test_a_mistake_is_one_sentence(viewer: Viewer, newest: str) -> None:

@@ -22,6 +22,7 @@ class Live:
         self._store = store
         self._changed: dict[asyncio.Event, set[str]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[AsyncIterator[list[str]]]:
@@ -29,8 +30,10 @@ class Live:
         event = asyncio.Event()
         self._changed[event] = set()
         if self._task is None:
-            self._task = asyncio.create_task(self._follow())
+            self._begun = asyncio.Event()
+            self._task = asyncio.create_task(self._follow(self._begun))
         try:
+            await self._begun.wait()  # what is recorded before the first look would be told to nobody
             yield self._turns(event)
         finally:
             del self._changed[event]
@@ -54,15 +57,19 @@ class Live:
             ids, self._changed[event] = self._changed[event], set()
             yield sorted(ids)[:_NAMED]
 
-    async def _follow(self) -> None:
-        tail = await asyncio.to_thread(self._store.tail, 0)
-        while True:
-            try:
-                ids = await asyncio.to_thread(lambda: {r.trajectory for r in tail})
-            except (OSError, OdographError):  # the folder is exchanged, or away for a moment
-                ids = set()
-            if ids:
-                for event, held in self._changed.items():
-                    held |= ids
-                    event.set()
-            await asyncio.sleep(_EVERY)
+    async def _follow(self, begun: asyncio.Event) -> None:
+        try:
+            tail = await asyncio.to_thread(self._store.tail, 0)
+            while True:
+                try:
+                    ids = await asyncio.to_thread(lambda: {r.trajectory for r in tail})
+                except (OSError, OdographError):  # the folder is exchanged, or away for a moment
+                    ids = set()
+                begun.set()
+                if ids:
+                    for event, held in self._changed.items():
+                        held |= ids
+                        event.set()
+                await asyncio.sleep(_EVERY)
+        finally:
+            begun.set()

@@ -108,8 +108,8 @@ class Routes:
         if self._live.is_full:
             return problem(503, "too many pages listen")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-        await response.prepare(request)
         async with self._live.listening() as turns:
+            await response.prepare(request)  # who has the head is told of all that comes
             await response.write(b"retry: 2000\n\n")
             async for ids in turns:
                 if request.transport is None or request.transport.is_closing():
