@@ -115,9 +115,8 @@ def test_what_is_recorded_meanwhile_is_there_and_is_told(tmp_path: Path) -> None
             events = line.getresponse()
             with store.record(task="second") as run:
                 run.step("seen")
-                said = next(
-                    line for line in islice(events, 20) if line.startswith(b"data:")
-                )  # others show that the stream goes on
+                told = (line for line in islice(events, 20) if line.startswith(b"data:"))  # others show that the stream goes on
+                said = next(told)
                 assert json.loads(said[5:]) == [run.id]
                 assert v.get(f"/api/t/{run.id}").json["status"] == "running"
             until(lambda: v.get(f"/api/t/{run.id}").json["status"] == "completed", v.process)

@@ -176,11 +176,6 @@ class Exchange:
         value = of_wire(self.sent, self.dialect.NAME) if b'"stream"' in self.sent else {}
         return self.dialect.streams(self._path, value)
 
-    @property
-    def path(self) -> str:
-        """The path of the request's URL."""
-        return self._path
-
     def resend(self, sent: bytes) -> None:
         """The request goes out with another body: a director changed it."""
         self.sent = self.body = sent
