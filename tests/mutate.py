@@ -36,7 +36,12 @@ _ASKING = [
     "tests/statistics/test_columns.py",
 ]
 _PACKING = ["tests/test_packing.py", "tests/test_codec.py"]
-_ROWS = ["tests/training/test_laws.py", "tests/training/test_samples.py", "tests/training/test_bad_input.py"]
+_ROWS = [
+    "tests/training/test_laws.py",
+    "tests/training/test_samples.py",
+    "tests/training/test_bad_input.py",
+    "tests/training/test_split.py",
+]
 _EDITS = ["tests/lineage/test_review.py", "tests/runtime/test_edits.py", "tests/runtime/test_laws.py"]
 _SECRETS = ["tests/test_redact.py", "tests/test_secret_shapes.py"]
 #: What is broken, and the tests that must notice.

@@ -24,6 +24,35 @@ def test_split_rows_say_what_they_are(store: odograph.Store, edits: str) -> None
     assert list(whole) == [] and whole.report.dropped == {"longer than max_tokens": 8}
 
 
+def test_a_row_without_a_token_to_train_is_accounted_for(store: odograph.Store) -> None:
+    """The tokens of an edited answer that nothing follows: what was kept is stale, what was deleted is dropped, and no row is given."""
+    with store.record(agent="a", model="m") as run, run.step() as step:
+        call = step.llm_call(model="m", response="abcd", prompt_token_ids=[1, 2], token_ids=[10, 11, 12, 13], logprobs=[-0.5] * 4)
+        step.edit(call).delete(0, 1, reason="too much")
+    found = odograph.samples([store.trajectory(run.id)], edits="mask")
+    assert list(found) == [] and found.report.balanced and found.report.left_out == {"no token to train": 1}
+    assert (found.report.context, found.report.dropped) == ({"stale": 3}, {"deleted": 1})
+
+
+def test_tokens_that_an_edit_kept_twice_are_imitated_twice(store: odograph.Store) -> None:
+    """The second copy is the editor's: it is trained as a demonstration, and counted as written by the editor."""
+    with store.record(agent="a", model="m") as run, run.step() as step:
+        call = step.llm_call(model="m", response="ab", prompt_token_ids=[1, 2], token_ids=[10, 11], logprobs=[-0.5] * 2)
+        step.edit(call, result=[odograph.Kept(0, 2), odograph.Kept(0, 1)], reason="again")
+    found = odograph.samples([store.trajectory(run.id)], edits="imitate")
+    assert [(row.token_ids, row.mask) for row in found] == [([1, 2, 10, 11, 10], [0, 0, 1, 1, 1])]
+    assert (found.report.trained, found.report.authored, found.report.balanced) == (2, 1, True)
+
+
+def test_a_scorer_scores_each_token(store: odograph.Store) -> None:
+    """One that gives another number of logprobs is told so."""
+    with store.record(agent="a", model="m") as run, run.step() as step:
+        call = step.llm_call(model="m", response="ab", prompt_token_ids=[1, 2], token_ids=[10, 11], logprobs=[-0.5] * 2)
+        step.edit(call).delete(0, 1, reason="too much")
+    with pytest.raises(odograph.InvalidInput, match="the scorer gave 1 logprobs of 3 tokens"):
+        list(odograph.samples([store.trajectory(run.id)], edits="reweight", scorer=lambda ids: [0.0]))
+
+
 @pytest.mark.parametrize("status", ["completed", "truncated"])
 def test_a_row_says_how_it_ended_and_what_its_tokens_weigh(store: odograph.Store, status: str) -> None:
     """`terminated` or `truncated`, and a weight per token, run-length."""
