@@ -44,6 +44,26 @@ def test_tokens_that_an_edit_kept_twice_are_imitated_twice(store: odograph.Store
     assert (found.report.trained, found.report.authored, found.report.balanced) == (2, 1, True)
 
 
+def test_what_an_editor_wrote_is_imitated_too(store: odograph.Store) -> None:
+    """Tokens that an edit put in are trained as a demonstration."""
+    with store.record(agent="a", model="m") as run, run.step() as step:
+        call = step.llm_call(model="m", response="ab", prompt_token_ids=[1, 2], token_ids=[10, 11], logprobs=[-0.5] * 2)
+        step.edit(call, result=[odograph.Kept(0, 1), odograph.Literal([7, 8])], reason="better", preferred=True)
+    found = odograph.samples([store.trajectory(run.id)], edits="imitate")
+    assert [(row.token_ids, row.mask) for row in found] == [([1, 2, 10, 7, 8], [0, 0, 1, 1, 1])]
+    assert found.report.authored == 2
+
+
+def test_limits_of_a_row_are_themselves_within(store: odograph.Store) -> None:
+    """A row as long as `max_tokens` is a row, and the last id of 31 bits is an id."""
+    for first, dropped in ((2**31 - 1, {}), (2**31, {"a token id below 0 or beyond 31 bits": 1})):
+        with store.record(agent="a", model="m") as run, run.step() as step:
+            step.llm_call(model="m", response="a", prompt_token_ids=[first, 2], token_ids=[10], logprobs=[-0.5])
+        found = odograph.samples([store.trajectory(run.id)], max_tokens=3, include_invalid=True)
+        assert (len(list(found)), found.report.dropped) == (1 - len(dropped), dropped)
+        assert list(odograph.samples([store.trajectory(run.id)], max_tokens=2)) == []
+
+
 def test_a_scorer_scores_each_token(store: odograph.Store) -> None:
     """One that gives another number of logprobs is told so."""
     with store.record(agent="a", model="m") as run, run.step() as step:
