@@ -41,6 +41,7 @@ _ROWS = [
     "tests/training/test_samples.py",
     "tests/training/test_bad_input.py",
     "tests/training/test_split.py",
+    "tests/training/test_credit.py",
 ]
 _EDITS = ["tests/lineage/test_review.py", "tests/runtime/test_edits.py", "tests/runtime/test_laws.py"]
 _SECRETS = ["tests/test_redact.py", "tests/test_secret_shapes.py"]
