@@ -253,9 +253,7 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            if (
-                self._redactor is None and self._journal is not None
-            ):  # the folder that was named may be one of a store that redacts
+            if self._redactor is None and self._journal is not None:  # its folder may be that of a store that redacts
                 self._redactor = redactor_in(self._journal.parent)
             self._answers = answers_in(self._journal, self._redactor)
         return self._answers
