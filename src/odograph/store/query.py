@@ -374,7 +374,7 @@ def _views(
             if local[name].num_rows:
                 one = f"select * from ({one}) where id not in (select id from odograph_{name})"
             parts = [one]
-        if local[name].num_rows or not parts:
+        if not lasting:  # the table of what is not sealed has all columns, also where it has no rows
             connection.register(f"odograph_{name}", local[name])
             parts.append(f"select * from odograph_{name}")
         rows = " union all by name ".join(parts)
@@ -383,12 +383,13 @@ def _views(
                 connection.execute(f"create view {view} as {made.format(rows=rows, alive=_list(alive))}")
 
 
-#: How many sets of columns files have: those of earlier versions have fewer.
+#: How many sets of columns files have, and which columns: those of earlier versions have fewer.
 _SHAPES = """
-select count(distinct columns) from (
-  select list((name, type, repetition_type, logical_type) order by name) as columns
-  from parquet_schema({files}) group by file_name
-)
+with columns as materialized (from parquet_schema({files}))
+select (
+  select count(distinct said)
+  from (select list((name, type, repetition_type, logical_type) order by name) as said from columns group by file_name)
+), (select list(distinct name) from columns)
 """
 
 
@@ -398,8 +399,14 @@ def _sealed(reader: Reader, connection: Any, table: Table, paths: list[str], las
     found = reader.lake.commits.dataset(table, paths)
     if found is None:
         files = _list(str(reader.lake.root / path) for path in paths)
-        alike = lasting and connection.execute(_SHAPES.format(files=files)).fetchone() == (1,)
-        return f"read_parquet({files}, union_by_name={'false' if alike else 'true'})"
+        ((count, names),) = connection.execute(_SHAPES.format(files=files)).fetchall() if lasting else [(0, table.names)]
+        read = f"read_parquet({files}, union_by_name={'false' if count == 1 else 'true'})"
+        if set(table.names) <= {*names}:
+            return read
+        connection.register("odograph", table.arrow.empty_table())
+        connection.execute(f"create table odograph_none_{table.name} as select * from odograph")
+        connection.unregister("odograph")
+        return f"(select * from {read} union all by name select * from odograph_none_{table.name})"
     connection.register(f"odograph_sealed_{table.name}", found)
     return f"odograph_sealed_{table.name}"
 
