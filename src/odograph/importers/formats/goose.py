@@ -54,8 +54,10 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def _is_ours(path: Path) -> bool:
     with rows(path) as ask:
-        columns = {row["name"] for row in ask("select name from pragma_table_info('messages')")}
-    return {"session_id", "role", "content_json"} <= columns
+        columns, about = (
+            {row["name"] for row in ask("select name from pragma_table_info(?)", t)} for t in ("messages", "sessions")
+        )
+    return {"session_id", "role", "content_json"} <= columns and {"id", "created_at"} <= about
 
 
 def read(path: Path) -> Iterator[Session]:

@@ -58,7 +58,7 @@ def _is_chat(value: Any) -> bool:
     messages = obj(value).get("messages")
     if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
         return False
-    return not any("messageId" in m for m in dicts(messages))  # a thread of Amp
+    return not any("messageId" in m or "ts" in m for m in dicts(messages))  # of Amp, of Cline
 
 
 def _is_said(system: Any) -> bool:
