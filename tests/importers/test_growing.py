@@ -743,6 +743,7 @@ GROWS: dict[str, Growing] = {
     "qwen-code forked": Growing("qwen-code", list(range(1, 7)), forks.qwen),
     "droid forked": Growing("droid", list(range(1, 5)), forks.droid),
     "kimi-code forked": Growing("kimi-code", [12, 20, 29, 30], forks.kimi_code),
+    "opencode 2": Growing("opencode", list(range(1, 20)), lambda folder, n: agents.opencode_2(folder / "opencode.db", n)),
     "opencode forked": database("opencode", "opencode.db", forks.opencode, 6),
     "goose forked": database("goose", "sessions.db", forks.goose, 5),
     "openclaw database": database("pi-session", "openclaw-agent.sqlite", forks.open_claw, 7),

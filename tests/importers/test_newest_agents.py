@@ -609,3 +609,61 @@ def test_a_damaged_first_line_costs_itself(tmp_path: Path, store: odograph.Store
     assert ({t["format"] for t in report.trajectories}, report.failed, report.unrecognised) == ({"cursor", "openai-chat", "openhands"}, [], [])  # fmt: skip
     assert sorted(len(t.llm_calls) for t in store.trajectories()) == [1, 1, 1]
     assert sum("damaged line at byte 0" in w for w in report.warnings) == 2
+
+
+def test_goose_says_what_each_request_took(tmp_path: Path) -> None:
+    """Newer databases have a row for each request, a compaction's too; exports have their totals in objects. Signatures and hidden
+    thoughts are kept."""
+    path = agents.goose(tmp_path / "sessions.db")
+    (before,) = read("goose", path)
+    calls = len(of(LLMCall, before))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("create table usage_ledger (id integer primary key, session_id text, created_timestamp integer, model text, input_tokens integer, output_tokens integer, cache_read_tokens integer, cost real, is_compaction integer)")  # fmt: skip
+        told = [(50 + n, n, 0.25, 0) for n in range(calls)]
+        for sent, said_, cost, compaction in [*told[:1], (999, 9, 9.0, 1), *told[1:]]:
+            database.execute("insert into usage_ledger values (null, 'g9', 1, 'm-2', ?, ?, 40, ?, ?)", (sent, said_, cost, compaction))  # fmt: skip
+        database.execute("insert into usage_ledger values (null, 'another', 1, 'm', 7, 7, 7, 7, 0)")
+        database.commit()
+    (session,) = read("goose", path)
+    found = [(c.model, c.prompt_tokens, c.completion_tokens, c.cost, (c.usage or {}).get("cache_read_tokens")) for c in of(LLMCall, session)]  # fmt: skip
+    assert found == [("m-2", 50 + n, n, 0.25, 40) for n in range(calls)] and calls > 1
+    assert [c.id for c in of(LLMCall, session)] == [c.id for c in of(LLMCall, before)]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("insert into usage_ledger values (null, 'g9', 1, 'm-2', 1, 1, 0, 1, 0)")
+        database.commit()
+    (session,) = read("goose", path)
+    assert [c.prompt_tokens for c in of(LLMCall, session)] == [None] * calls and session.warnings
+    thoughts = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redactedThinking", "data": "x"}, {"type": "text", "text": "yo"}]  # fmt: skip
+    talk = [{"role": "user", "created": 1, "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "created": 2, "content": thoughts}]  # fmt: skip
+    export = write(tmp_path / "e.json", {"id": "e", "working_dir": "/w", "conversation": talk, "accumulated_usage": {"input_tokens": 12, "output_tokens": 3}})  # fmt: skip
+    exported = one("goose", export)
+    assert of(Start, exported)[0].metadata["source"]["totals"] == {"prompt_tokens": 12, "completion_tokens": 3}
+    assert [(c.reasoning, (c.extra or {})["thinking"]) for c in of(LLMCall, exported)] == [("hm", thoughts[:2])]
+
+
+def test_opencode_2_has_tables_of_its_own(tmp_path: Path) -> None:
+    """Prompts hold what the program sends: files that were read, commands of the person, an answer that failed half-way, and
+    after a compaction what it left. Times are those of the answer; sub-agents and forks refer to their parents."""
+    path = agents.opencode_2(tmp_path / "opencode.db")
+    assert (found := odograph.importers.recognise(path)) is not None and found.NAME == "opencode"
+    main, child, fork = read("opencode", path)
+    first, failed, third, last = of(LLMCall, main)
+    asked = [{"type": "text", "text": "Mend the net"}, {"type": "text", "text": "\n\nAttached file: net.md\n\ntorn"}]
+    told = list(first.request["messages"])
+    assert [told[0], told[2]] == [{"role": "system", "content": "Instructions: be brief"}, {"role": "user", "content": "Shell command: ls\n\ntwine"}]  # fmt: skip
+    assert (told[1]["role"], told[1]["content"][:2], "AAAA" in str(told[1]["content"][2:])) == ("user", asked, True)
+    assert (of(Start, main)[0].task, first.reasoning, first.prompt_tokens, first.completion_tokens, first.cost, first.duration) == ("Mend the net", "which knot", 25, 3, 0.5, 10**9)  # fmt: skip
+    assert [(a.name, a.arguments, a.result, a.ok, a.error, a.duration) for a in of(Action, main)] == [
+        ("shell", {"command": "ls"}, "a rope", True, None, 2 * 10**9),
+        ("shell", {"command": "x"}, None, False, "no such", None),
+    ]
+    sent = list(third.request["messages"])
+    assert [m["content"] for m in sent[4:]] == ["a rope", "no such", "half an ans", "go on"] and failed.error
+    assert "which knot" in sent[3]["content"] and "reasoning_content" not in sent[3]  # another model's thought is sent as text
+    left = list(last.request["messages"])
+    assert [m["role"] for m in left] == ["user", "user"] and "a net was mended" in left[0]["content"] and left[1]["content"] == "and the oar"  # fmt: skip
+    assert [n.name for n in of(Note, main)] == ["model-switched", "compaction", "idle"]
+    starts = [of(Start, s)[0].fork for s in (main, child, fork)]
+    assert [f and (f.trajectory, f.reason) for f in starts] == [None, (main.id, "sub-agent"), (main.id, "forked")]
+    (went_on,) = of(LLMCall, fork)
+    assert [m["content"] for m in went_on.request["messages"]][-2:] == ["Shell command: ls\n\ntwine", "no, the sail"]
