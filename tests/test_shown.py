@@ -193,3 +193,20 @@ def test_a_compaction_is_told_by_its_summary(store: odograph.Store) -> None:
         run.note({"message": "", "replacement_history": [1, 2]}, name="compacted")
     told = [e.about["text"] for e in shown.session(store.trajectory(run.id)) if e.kind == "compaction"]
     assert told == ["so far: rowed", "messages in the place of the history: 2"]
+
+
+def test_what_a_step_without_a_call_observed_is_shown_once() -> None:
+    """The prompt of a later step that sends it says nothing new; the same words said again later are shown."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            with run.step(observation="Paint"):
+                pass
+            sent = [{"role": "user", "content": "Paint"}]
+            with run.step() as step:
+                step.llm_call(model="m", messages=list(sent), response="Red?")
+            sent += [{"role": "assistant", "content": "Red?"}, {"role": "user", "content": "Paint"}]
+            with run.step() as step:
+                step.llm_call(model="m", messages=list(sent), response="Done")
+        found = list(shown.session(store.trajectory(run.id)))
+    told = [(e.kind, e.step, e.about.get("value", e.about.get("content"))) for e in found if e.kind in ("observation", "message")]
+    assert told == [("observation", 0, "Paint"), ("message", 2, "Paint")]

@@ -101,7 +101,9 @@ def content_text(content: Any) -> str | None:
     """The text of a content that is a string or a list of parts; None where it has none."""
     if isinstance(content, str):
         return content or None
-    parts = [p.get("text") for p in dicts(content) if p.get("type") in (None, "text", "input_text", "output_text")]
+    parts = [
+        p.get("text") for p in dicts(content) if p.get("type") in (None, "text", "input_text", "output_text", "summary_text")
+    ]
     found = [p for p in parts if isinstance(p, str)]
     return "\n".join(found) or None
 

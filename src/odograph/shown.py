@@ -19,6 +19,8 @@ from .dialects.content import as_text, is_media, is_part, media
 from .errors import InvalidInput
 from .lineage import Chain, Segment, View
 from .lineage.bodies import pieces_of
+from .prefix import shared_prefix
+from .shape import added
 from .streams import Seen
 from .trajectory import Step, Trajectory, own_steps
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
@@ -63,8 +65,6 @@ def fold(text: str, *, lines: int = 12, characters: int = 700) -> Folded:
 
 def facts(t: Trajectory) -> dict[str, Any]:
     """The head of a session: what is known of a trajectory as a whole; None where it is not."""
-    prompt = [c.prompt_tokens for c in t.llm_calls if c.prompt_tokens is not None]
-    completion = [c.completion_tokens for c in t.llm_calls if c.completion_tokens is not None]
     return {
         "id": t.id,
         "task": t.task,
@@ -75,8 +75,8 @@ def facts(t: Trajectory) -> dict[str, Any]:
         "steps": len(t.steps),
         "llm_calls": len(t.llm_calls),
         "actions": len(t.actions),
-        "prompt_tokens": sum(prompt) if prompt else None,
-        "completion_tokens": sum(completion) if completion else None,
+        "prompt_tokens": added(*(c.prompt_tokens for c in t.llm_calls)),
+        "completion_tokens": added(*(c.completion_tokens for c in t.llm_calls)),
         "started": iso_time(t.started),
         "duration": t.duration,
         "group": t.group,
@@ -113,13 +113,12 @@ def session(t: Trajectory, *, step: int | None = None, agent: str | None = None)
     if step is not None and step not in indexes:
         there = f"there are {min(indexes)} to {max(indexes)}" if indexes else "there are none"
         raise InvalidInput(f"no step {step} in this trajectory; {there}")
-    everything = step is None and agent is None
     around: list[bool] = []  # whether the last entry of each depth was chosen
     for entry in _Walk(t).entries():
         del around[entry.depth :]
         chosen = step in (None, entry.step) and agent in (None, entry.agent)
         around.append(chosen or (step is not None and any(around)))
-        if everything or (around[-1] and entry.kind != "outcome"):
+        if (step is None and agent is None) or (around[-1] and entry.kind != "outcome"):
             yield entry
 
 
@@ -146,6 +145,8 @@ class _Walk:
         self.done = {r.tool_call_id for r in t.standing if isinstance(r, Action) and r.tool_call_id}
         #: What answers and results said: a prompt that sends them again says nothing new.
         self.said: set[int] = set()
+        #: What a step without a call observed and was shown there: the prompt that sends this says nothing new.
+        self.observed: dict[int, int] = {}
         self.seen = Seen()
         #: Of requests that are not packed: the messages and the tools of the last one, by (agent, purpose).
         self.last: dict[tuple[str | None, str], tuple[list[Any], list[Any]]] = {}
@@ -184,6 +185,8 @@ class _Walk:
     def _of(self, record: AnyRecord, step: Step | None) -> Iterator[tuple[str, _About]]:
         match record:
             case StepStart() if record.observation is not None and not self._is_in_prompt(record.observation, step):
+                mark = _mark("user", record.observation)
+                self.observed[mark] = self.observed.get(mark, 0) + 1
                 yield "observation", {"value": record.observation}
             case Context():
                 yield "context", {f: getattr(record, f) for f in _CONTEXT} | {"duration": _seconds(record.duration)}
@@ -208,16 +211,11 @@ class _Walk:
                 yield "label", {f: getattr(record, f) for f in _LABEL} | {"stale": stale}
             case Note():
                 yield from self._note(record)
-            case _:
-                return
 
     def _is_in_prompt(self, observation: Any, step: Step | None) -> bool:
         """Whether the messages of the step's first call say what was observed, or actions have it as their results."""
-        many = (
-            observation
-            if isinstance(observation, list) and not any(isinstance(o, dict) and is_part(o) for o in observation)
-            else [observation]
-        )
+        listed = isinstance(observation, list) and not any(isinstance(o, dict) and is_part(o) for o in observation)
+        many = observation if listed else [observation]
         if many and all(isinstance(one, dict) and one.get("tool_call_id") in self.done for one in many):
             return True
         call = next((c for c in step.llm_calls if c.purpose == "act"), None) if step is not None else None
@@ -234,9 +232,7 @@ class _Walk:
         if not any(part.of == "list" for part in call.packed):  # the request is whole
             who = (call.agent, call.purpose)
             before, self.last[who] = self.last.get(who, ([], [])), (messages, tools)
-            same = 0
-            while same < min(len(before[0]), len(messages)) and before[0][same] == messages[same]:
-                same += 1
+            same = shared_prefix(before[0], messages)
             messages, gone = messages[same:], len(before[0]) - same
             tools = [] if tools == before[1] else tools
         return _News(messages, tools, params, gone)
@@ -267,6 +263,9 @@ class _Walk:
             functions = [(one.get("id"), one.get("function")) for one in asked]
             tools = [self._asked(id, f.get("name"), f.get("arguments")) for id, f in functions if isinstance(f, dict)]
             if role in ("assistant", "tool") and _mark(role, content, tools) in self.said:
+                continue
+            if role == "user" and self.observed.get(mark := _mark(role, content)):
+                self.observed[mark] -= 1
                 continue
             about = {"role": role, "content": content, "tool_calls": tools}
             yield "message", about | {k: message[k] for k in ("name", "tool_call_id") if isinstance(message.get(k), str)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -689,4 +691,50 @@ def goose(path: Path, talk: list[dict[str, Any]] | None = None) -> Path:
         )
     database.commit()
     database.close()
+    return path
+
+
+#: The rows of a session of OpenCode 2: (type, data).
+OPENCODE_2: list[tuple[str, dict[str, Any]]] = [
+    ("system", {"text": "Instructions: be brief"}),
+    ("user", {"text": "Mend the net", "files": [{"mime": "text/plain", "name": "net.md", "data": base64.b64encode(b"torn").decode()}, {"mime": "image/png", "name": "n.png", "data": "AAAA"}]}),
+    ("shell", {"command": "ls", "shellID": "x", "status": "exited", "exit": 0, "output": {"output": "twine"}}),
+    ("assistant", {
+        "agent": "build", "model": {"id": "m", "providerID": "p"}, "finish": "tool-calls", "cost": 0.5, "tokens": {"input": 5, "output": 2, "reasoning": 1, "cache": {"read": 20, "write": 0}},
+        "time": {"created": MS + 4000, "streamed": MS + 5000, "completed": MS + 9000},
+        "content": [
+            {"type": "reasoning", "text": "which knot"}, {"type": "text", "text": "I look"},
+            {"type": "tool", "id": "c1", "name": "shell", "state": {"status": "completed", "input": {"command": "ls"}, "content": [{"type": "text", "text": "a rope"}]}, "time": {"created": MS + 4500, "ran": MS + 5000, "completed": MS + 7000}},
+            {"type": "tool", "id": "c2", "name": "shell", "state": {"status": "error", "input": {"command": "x"}, "error": {"type": "tool", "message": "no such"}}, "time": {"created": MS + 4500}},
+        ],
+    }),
+    ("model-switched", {"model": {"id": "m2", "providerID": "p"}}),
+    ("assistant", {"agent": "build", "model": {"id": "m2", "providerID": "p"}, "time": {"created": MS + 10000, "completed": MS + 11000}, "error": {"type": "provider", "message": "cut"}, "content": [{"type": "text", "text": "half an ans"}]}),
+    ("synthetic", {"text": "go on"}),
+    ("assistant", {"agent": "build", "model": {"id": "m2", "providerID": "p"}, "finish": "stop", "time": {"created": MS + 12000, "completed": MS + 13000}, "content": [{"type": "text", "text": "Mended"}]}),
+    ("compaction", {"status": "completed", "reason": "manual", "summary": "a net was mended", "recent": "Mended", "cost": 0.25}),
+    ("user", {"text": "and the oar"}),
+    ("assistant", {"agent": "build", "model": {"id": "m2", "providerID": "p"}, "finish": "stop", "time": {"created": MS + 16000, "completed": MS + 17000}, "content": [{"type": "text", "text": "The oar, too"}]}),
+    ("idle", {"outcome": "succeeded"}),
+]  # fmt: skip
+
+
+def opencode_2(path: Path, size: int = 99) -> Path:
+    """OpenCode's database since version 2, with a session's first messages, a sub-agent's and a fork's."""
+    path.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(
+            "create table session_v2 (id text, project_id text, parent_id text, fork_session_id text, fork_boundary text, directory text, title text, version text, model text, cost real, time_created integer, time_updated integer);"
+            "create table session_message (id text primary key, session_id text, type text, seq integer, time_created integer, time_updated integer, data text);"
+        )
+        told = [("s1", n, n, row) for n, row in enumerate(OPENCODE_2)]
+        told += [("s2", 0, 20, ("user", {"text": "find twine"})), ("s2", 1, 21, ("assistant", {"model": {"id": "m"}, "time": {"created": MS + 21000}, "content": [{"type": "text", "text": "by the door"}]}))]  # fmt: skip
+        told += [("s3", n, n, row) for n, row in enumerate(OPENCODE_2[:3])]
+        told += [("s3", 3, 31, ("user", {"text": "no, the sail"})), ("s3", 4, 32, ("assistant", {"model": {"id": "m"}, "time": {"created": MS + 32000}, "content": [{"type": "text", "text": "The sail"}]}))]  # fmt: skip
+        for id, parent, fork, at in (("s1", None, None, 0), ("s2", "s1", None, 20), ("s3", None, "s1", 30)):
+            database.execute("insert into session_v2 values (?, 'p', ?, ?, null, '/w', 't', '2.0.12', '{}', 0, ?, ?)", (id, parent, fork, MS + at * 1000, MS))  # fmt: skip
+        for session, seq, at, (kind, data) in told[:size]:
+            row = {"time": {"created": MS + at * 1000}, **data}
+            database.execute("insert into session_message values (?, ?, ?, ?, ?, 0, ?)", (f"msg_{session}{seq}", session, kind, seq, MS + at * 1000, json.dumps(row)))  # fmt: skip
+        database.commit()
     return path

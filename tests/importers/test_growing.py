@@ -674,6 +674,29 @@ BLOCKS = [{"system": f"s{n}", "messages": [{"role": "user", "content": "Dig"}, {
 BODY = {"messages": [{"role": "user", "content": "Dig"}]}
 WEAVE = [{"id": f"c{n}", "op_name": "weave:///t/p/op/ask:1", "trace_id": "t", "parent_id": None if n == 2 else "c2", "started_at": T.format(n), "ended_at": T.format(n + 1), "inputs": {} if n == 2 else BODY, "output": f"{n}", "attributes": {}, "summary": {}} for n in range(3)]  # fmt: skip
 HELICONE = [{"request_id": f"r{n}", "request_created_at": T.format(n), "response_status": 200, "request_body": {"model": "m", **BODY}, "response_body": {"role": "assistant", "content": f"{n}"}, "request_properties": {"Helicone-Session-Id": f"s{n % 2}"}} for n in range(3)]  # fmt: skip
+CURSOR_TURNS = [
+    {"role": "user", "message": {"content": "<timestamp>Tuesday, Jun 2, 2026, 12:05 AM (UTC)</timestamp>\n<user_query>Dig</user_query>"}},
+    {"role": "assistant", "message": {"content": [{"type": "tool_use", "name": "dig", "input": "here"}]}},
+    {"type": "turn_ended", "status": "error", "error": "no"}, {"role": "user", "message": {"content": "again"}},
+    {"role": "assistant", "message": {"content": "Dug"}}, {"type": "turn_ended", "status": "aborted"},
+]  # fmt: skip
+AMP_INFO: list[dict[str, Any]] = [
+    {"role": role, "messageId": n, "content": [{"type": kind, kind: f"{kind} {n}"}]}
+    for n, (role, kind) in enumerate((("user", "text"), ("assistant", "text"), ("info", "summary"), ("info", "text"), ("user", "text"), ("assistant", "text")))
+]  # fmt: skip
+LETTA_TALK = [
+    {"message_type": kind, "id": f"m{n}", "seq_id": n, "content": f"c{n}", **more}
+    for n, (kind, more) in enumerate((
+        ("system_message", {}), ("user_message", {}), ("assistant_message", {"tool_call": {"name": "dig", "arguments": "{}", "tool_call_id": "t"}}),
+        ("tool_return_message", {"tool_call_id": "t", "tool_return": "a bone"}), ("summary_message", {"summary": "so far"}), ("assistant_message", {}),
+    ))
+]  # fmt: skip
+ROO_PARTS = [
+    {"role": "user", "ts": agents.MS, "content": "Dig"},
+    {"role": "assistant", "ts": agents.MS + 1, "content": [{"type": "tool-call", "toolCallId": "t", "toolName": "dig", "input": {}}]},
+    {"role": "tool", "ts": agents.MS + 2, "content": [{"type": "tool-result", "toolCallId": "t", "toolName": "dig", "output": {"type": "json", "value": [1]}}]},
+    {"type": "reasoning", "ts": agents.MS + 3, "summary": [{"type": "summary_text", "text": "hm"}]}, {"role": "assistant", "ts": agents.MS + 4, "content": "Dug"},
+]  # fmt: skip
 LANGFUSE = {"id": "t", "projectId": "p", "timestamp": T.format(0), "scores": [], "observations": [
     {"id": f"o{n}", "traceId": "t", "type": kind, "name": "ask", "startTime": T.format(n), "endTime": T.format(n + 1), "model": "m", "input": [{"role": "user", "content": f"look {n}"}], "output": {"role": "assistant", "content": f"seen {n}"}}
     for n, kind in enumerate(("GENERATION", "TOOL", "GENERATION"))
@@ -711,12 +734,17 @@ GROWS: dict[str, Growing] = {
     "chat with blocks": by_bytes("openai-chat", "a.jsonl", jsonl(BLOCKS)),
     "weave": by_bytes("spans", "calls.jsonl", jsonl(WEAVE)),
     "helicone": by_bytes("spans", "requests.jsonl", jsonl(HELICONE)),
+    "cursor turns": by_bytes("cursor", "a.jsonl", jsonl(CURSOR_TURNS)),
+    "amp compacted": by_value("amp", "T-1.json", 6, lambda n: {"v": 8, "id": "T-1", "created": agents.MS, "messages": AMP_INFO[:n]}),
+    "letta messages": by_value("letta-evals", "a.json", 6, lambda n: LETTA_TALK[:n][::-1], first=3),
+    "roo of the AI SDK": by_value("cline", "1772359200000/api_conversation_history.json", 5, lambda n: {"version": 2, "messages": ROO_PARTS[:n]}),
     "hf-traces": by_bytes("hf-traces", "a.jsonl", jsonl(HUB)),
     "langfuse": by_value("spans", "trace.json", 3, lambda n: {**LANGFUSE, "observations": LANGFUSE["observations"][:n]}),
     "pi forked": Growing("pi-session", list(range(1, 8)), forks.pi),
     "qwen-code forked": Growing("qwen-code", list(range(1, 7)), forks.qwen),
     "droid forked": Growing("droid", list(range(1, 5)), forks.droid),
     "kimi-code forked": Growing("kimi-code", [12, 20, 29, 30], forks.kimi_code),
+    "opencode 2": Growing("opencode", list(range(1, 20)), lambda folder, n: agents.opencode_2(folder / "opencode.db", n)),
     "opencode forked": database("opencode", "opencode.db", forks.opencode, 6),
     "goose forked": database("goose", "sessions.db", forks.goose, 5),
     "openclaw database": database("pi-session", "openclaw-agent.sqlite", forks.open_claw, 7),

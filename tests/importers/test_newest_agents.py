@@ -3,6 +3,7 @@ the model's server had received."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.types import Action, Fork, LLMCall, Start, StepStart
+from odograph import importers
+from odograph.types import Action, Fork, LLMCall, Note, Start, StepStart
 
 from . import agents
-from .scaffold import of, one, write
+from .scaffold import of, one, read, write
 from .test_as_they_were import lines, prompts
 from .test_growing import CHAT_LOG, GEMINI_EDITOR, T, cc, codex, counts, gemini, result, said, use
 
@@ -472,3 +474,196 @@ def test_open_claws_database_is_its_sessions(tmp_path: Path, packed: bool) -> No
         assert [c.response["content"] for c in t.llm_calls] == ["Knotted", "Tied"]
         assert len(t.llm_calls[1].messages) == 3
         assert store.import_sessions(tmp_path / "openclaw-agent.sqlite").imported == 0
+
+
+def test_a_task_of_roo_in_the_shape_of_the_ai_sdk(tmp_path: Path) -> None:
+    """Roo of February 2026 kept an object with messages of Vercel's AI SDK: thoughts, calls, results and errors are the same."""
+    (folder := tmp_path / "1772359200000").mkdir()
+    tool = {"type": "tool-call", "toolName": "read_file"}
+    result = {"type": "tool-result", "toolName": "read_file"}
+    signed = {"type": "reasoning", "text": "hm", "providerOptions": {"anthropic": {"signature": "s"}}}
+    messages = [
+        {"role": "user", "ts": 1772359200000, "content": [{"type": "text", "text": "<task>\nFind it\n</task>"}]},
+        {"role": "assistant", "ts": 1772359201000, "content": [signed, {"type": "text", "text": "I look"}, {**tool, "toolCallId": "a", "input": {"path": "x"}}, {**tool, "toolCallId": "b", "input": {"path": "y"}}]},
+        {"role": "tool", "ts": 1772359202000, "content": [{**result, "toolCallId": "a", "output": {"type": "text", "value": "a wren"}}, {**result, "toolCallId": "b", "output": {"type": "text", "value": "[ERROR] no"}}]},
+        {"type": "reasoning", "ts": 1772359203000, "id": "r", "encrypted_content": "e", "summary": [{"type": "summary_text", "text": "found"}]},
+        {"role": "assistant", "ts": 1772359204000, "content": "Done", "reasoning_content": "so it is"},
+    ]  # fmt: skip
+    path = write(folder / "api_conversation_history.json", {"version": 2, "messages": messages})
+    assert (found := odograph.importers.recognise(path)) is not None and found.NAME == "cline"
+    session = one("cline", path)
+    first, second = of(LLMCall, session)
+    assert (of(Start, session)[0].task, first.reasoning, second.reasoning) == ("Find it", "hm", "found\n\nso it is")
+    assert [(a.arguments, a.result, a.ok) for a in of(Action, session)] == [
+        ({"path": "x"}, "a wren", None),
+        ({"path": "y"}, "[ERROR] no", False),
+    ]
+    results = [{"type": "tool_result", "tool_use_id": "a", "content": "a wren"}, {"type": "tool_result", "tool_use_id": "b", "content": "[ERROR] no", "is_error": True}]  # fmt: skip
+    assert second.request["messages"][2] == {"role": "user", "content": results}
+    assert second.request["messages"][1]["content"][0] == {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+
+def test_a_transcript_of_cursor_says_when_and_how_turns_ended(tmp_path: Path) -> None:
+    """The time stands in the person's text, and the mark of the program may stand in what a person asked; turns that did not
+    succeed are notes; contents may be texts; a file with the end of a turn alone is no session yet."""
+
+    def asked(when: str, what: str) -> dict[str, Any]:
+        return {"role": "user", "message": {"content": [{"type": "text", "text": f"<timestamp>{when}</timestamp>\n<user_query>\n{what}\n</user_query>"}]}}  # fmt: skip
+
+    stopped = {"type": "turn_ended", "status": "aborted", "error": "User aborted/interrupted manually."}
+    entries = [
+        asked("Wednesday, Sep 16, 2026, 3:37 PM (UTC-4)", "Close </user_query> marks"),
+        {"role": "assistant", "message": {"content": [{"type": "tool_use", "name": "ApplyPatch", "input": "*** Begin"}]}},
+        {"type": "turn_ended", "status": "success"},
+        asked("Tuesday, Jun 2, 2026, 12:05 AM (UTC+5:30)", "and run"),
+        {"role": "assistant", "message": {"content": "Ran"}},
+        stopped,
+        {"role": "user", "message": {"content": "never mind"}},
+    ]
+    session = one("cursor", lines(tmp_path / "a.jsonl", entries))
+    start, steps = of(Start, session)[0], of(StepStart, session)
+    assert (start.task, start.source_time) == ("Close </user_query> marks", 1789587420 * 10**9)
+    assert [s.extra["times"] for s in steps if s.extra] == [["2026-09-16T19:37:00Z"], ["2026-06-01T18:35:00Z"]]
+    assert [(a.name, a.arguments) for a in of(Action, session)] == [("ApplyPatch", "*** Begin")]
+    assert [n.data for n in of(Note, session) if n.name == "turn_ended"] == [{k: stopped[k] for k in ("status", "error")}]
+    assert of(LLMCall, session)[1].response == {"role": "assistant", "content": "Ran"}
+    assert "never mind" in str([n.data for n in of(Note, session)])
+    alone = lines(tmp_path / "b.jsonl", [stopped])
+    assert (found := odograph.importers.recognise(alone)) is not None and found.NAME == "cursor"
+    with pytest.raises(importers.NotBegun):
+        read("cursor", alone)
+    with odograph.open("memory:") as store:
+        report = store.import_sessions(tmp_path)
+        assert (report.imported, report.failed) == (1, [])
+
+
+def test_a_sub_agent_in_cursors_database_refers_to_its_parent(tmp_path: Path) -> None:
+    """A sub-agent's chat names its parent and has its own name; the action that started the chat refers to it."""
+    path = agents.cursor(tmp_path / "state.vscdb")
+    child = {"composerId": "kid", "_v": 3, "createdAt": 1772359200000, "subagentInfo": {"parentComposerId": "c9", "toolCallId": "c1", "subagentTypeName": "explore"}, "fullConversationHeadersOnly": [{"bubbleId": "k0", "type": 1}, {"bubbleId": "k1", "type": 1}, {"bubbleId": "k2", "type": 2}]}  # fmt: skip
+    bubbles = {"k0": {"type": 1, "text": "told by the program", "isSimulatedMsg": True}, "k1": {"type": 1, "text": "Look"}, "k2": {"type": 2, "text": "Seen"}}  # fmt: skip
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        composer = json.loads(database.execute("select value from cursorDiskKV where key = 'composerData:c9'").fetchone()[0])
+        composer["subagentComposerIds"] = ["kid", "gone"]
+        database.execute("update cursorDiskKV set value = ? where key = 'composerData:c9'", (json.dumps(composer),))
+        rows = {"composerData:kid": child, **{f"bubbleId:kid:{id}": {"bubbleId": id, **b} for id, b in bubbles.items()}}
+        database.executemany("insert into cursorDiskKV values (?, ?)", [(k, json.dumps(v)) for k, v in rows.items()])
+        database.commit()
+    parent, kid = read("cursor", path)
+    start = of(Start, kid)[0]
+    assert (start.agent, start.task, start.fork and (start.fork.trajectory, start.fork.reason)) == ("explore", "Look", (parent.id, "sub-agent"))  # fmt: skip
+    assert [(a.extra or {}).get("trajectory") for a in of(Action, parent)] == [kid.id]
+    assert of(Start, parent)[0].fork is None
+
+
+def test_a_thread_of_amp_goes_on_from_its_summary(tmp_path: Path) -> None:
+    """After a compaction prompts begin with its summary; a command that a person ran is part of the next prompt unless it was
+    hidden; an answer took as long as its parts say."""
+    at = 1787392800000
+    command = {"type": "manual_bash_invocation", "args": {"cmd": "ls"}, "toolRun": {"status": "done"}}
+    messages = [
+        {"role": "user", "messageId": 0, "meta": {"sentAt": at}, "content": [{"type": "text", "text": "Look"}]},
+        {"role": "assistant", "messageId": 1, "content": [{"type": "thinking", "thinking": "hm", "startTime": at + 500, "finalTime": at + 750}, {"type": "text", "text": "A wren", "startTime": at + 750, "finalTime": at + 900}]},
+        {"role": "info", "messageId": 2, "content": [{"type": "summary", "summary": {"type": "message", "summary": "a wren was seen"}}]},
+        {"role": "info", "messageId": 3, "content": [command, {**command, "hidden": True, "args": {"cmd": "secret"}}]},
+        {"role": "user", "messageId": 4, "content": [{"type": "text", "text": "Go on"}]},
+        {"role": "assistant", "messageId": 5, "content": [{"type": "text", "text": "Aye"}]},
+    ]  # fmt: skip
+    session = one("amp", write(tmp_path / "T-1.json", {"v": 8, "id": "T-1", "created": at, "messages": messages}))
+    first, second = of(LLMCall, session)
+    assert (first.started, first.duration) == ((at + 500) * 10**6, 400 * 10**6)
+    assert list(second.request["messages"]) == [
+        {"role": "user", "content": "a wren was seen"},
+        {"role": "user", "content": [command]},
+        {"role": "user", "content": [{"type": "text", "text": "Go on"}]},
+    ]
+    assert [(n.name, n.data.get("summary") or n.data["args"]) for n in of(Note, session)] == [("compaction", "a wren was seen"), ("shown", {"cmd": "secret"})]  # fmt: skip
+
+
+def test_messages_of_lettas_api_are_a_session(tmp_path: Path) -> None:
+    """The API answers the newest first; reasoning, the request for approval and what was said are the reply."""
+    told = [
+        ("system_message", {"content": "be brief"}), ("user_message", {"content": [{"type": "text", "text": "Look"}]}),
+        ("reasoning_message", {"reasoning": "hm"}), ("approval_request_message", {"tool_call": {"name": "Read", "arguments": '{"p": 1}', "tool_call_id": "t"}}),
+        ("tool_return_message", {"tool_call_id": "t", "tool_return": "a wren", "status": "error", "stderr": ["no"]}), ("assistant_message", {"content": "A wren"}),
+    ]  # fmt: skip
+    messages = [{"message_type": kind, "id": f"m{n}", "date": f"2026-07-01T12:00:0{n}Z", "seq_id": n, **more} for n, (kind, more) in enumerate(told)]  # fmt: skip
+    path = write(tmp_path / "a.json", messages[::-1])
+    assert (found := odograph.importers.recognise(path)) is not None and found.NAME == "letta-evals"
+    session = one("letta-evals", path)
+    first, second = of(LLMCall, session)
+    assert [m["role"] for m in second.request["messages"]] == ["system", "user", "assistant", "tool"]
+    assert (of(Start, session)[0].task, first.reasoning, second.response["content"]) == ("Look", "hm", "A wren")
+    assert [(a.name, a.arguments, a.result, a.ok) for a in of(Action, session)] == [("Read", {"p": 1}, "a wren", False)]
+
+
+def test_a_damaged_first_line_costs_itself(tmp_path: Path, store: odograph.Store) -> None:
+    """A file of lines is known by the lines behind a first line that is damaged; a page of a server is known by its events."""
+    turn = [{"role": "user", "message": {"content": "hi"}}, {"role": "assistant", "message": {"content": "yo"}}]
+    text = "".join(json.dumps(e) + "\n" for e in turn)
+    write(tmp_path / "a.jsonl", "{not json\n" + text)
+    write(tmp_path / "b.jsonl", "\x00\x00 torn\n" + json.dumps({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}) + "\n")  # fmt: skip
+    message = {"kind": "MessageEvent", "id": "e0", "timestamp": "2026-07-04T08:00:00", "source": "user", "llm_message": {"role": "user", "content": [{"type": "text", "text": "Dig"}]}}  # fmt: skip
+    write(tmp_path / "c.json", {"items": [message, {**message, "id": "e1", "source": "agent", "llm_message": {"role": "assistant", "content": [{"type": "text", "text": "Dug"}]}}], "next_page_id": None})  # fmt: skip
+    report = store.import_sessions(tmp_path)
+    assert ({t["format"] for t in report.trajectories}, report.failed, report.unrecognised) == ({"cursor", "openai-chat", "openhands"}, [], [])  # fmt: skip
+    assert sorted(len(t.llm_calls) for t in store.trajectories()) == [1, 1, 1]
+    assert sum("damaged line at byte 0" in w for w in report.warnings) == 2
+
+
+def test_goose_says_what_each_request_took(tmp_path: Path) -> None:
+    """Newer databases have a row for each request, a compaction's too; exports have their totals in objects. Signatures and hidden
+    thoughts are kept."""
+    path = agents.goose(tmp_path / "sessions.db")
+    (before,) = read("goose", path)
+    calls = len(of(LLMCall, before))
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("create table usage_ledger (id integer primary key, session_id text, created_timestamp integer, model text, input_tokens integer, output_tokens integer, cache_read_tokens integer, cost real, is_compaction integer)")  # fmt: skip
+        told = [(50 + n, n, 0.25, 0) for n in range(calls)]
+        for sent, said_, cost, compaction in [*told[:1], (999, 9, 9.0, 1), *told[1:]]:
+            database.execute("insert into usage_ledger values (null, 'g9', 1, 'm-2', ?, ?, 40, ?, ?)", (sent, said_, cost, compaction))  # fmt: skip
+        database.execute("insert into usage_ledger values (null, 'another', 1, 'm', 7, 7, 7, 7, 0)")
+        database.commit()
+    (session,) = read("goose", path)
+    found = [(c.model, c.prompt_tokens, c.completion_tokens, c.cost, (c.usage or {}).get("cache_read_tokens")) for c in of(LLMCall, session)]  # fmt: skip
+    assert found == [("m-2", 50 + n, n, 0.25, 40) for n in range(calls)] and calls > 1
+    assert [c.id for c in of(LLMCall, session)] == [c.id for c in of(LLMCall, before)]
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("insert into usage_ledger values (null, 'g9', 1, 'm-2', 1, 1, 0, 1, 0)")
+        database.commit()
+    (session,) = read("goose", path)
+    assert [c.prompt_tokens for c in of(LLMCall, session)] == [None] * calls and session.warnings
+    thoughts = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redactedThinking", "data": "x"}, {"type": "text", "text": "yo"}]  # fmt: skip
+    talk = [{"role": "user", "created": 1, "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "created": 2, "content": thoughts}]  # fmt: skip
+    export = write(tmp_path / "e.json", {"id": "e", "working_dir": "/w", "conversation": talk, "accumulated_usage": {"input_tokens": 12, "output_tokens": 3}})  # fmt: skip
+    exported = one("goose", export)
+    assert of(Start, exported)[0].metadata["source"]["totals"] == {"prompt_tokens": 12, "completion_tokens": 3}
+    assert [(c.reasoning, (c.extra or {})["thinking"]) for c in of(LLMCall, exported)] == [("hm", thoughts[:2])]
+
+
+def test_opencode_2_has_tables_of_its_own(tmp_path: Path) -> None:
+    """Prompts hold what the program sends: files that were read, commands of the person, an answer that failed half-way, and
+    after a compaction what it left. Times are those of the answer; sub-agents and forks refer to their parents."""
+    path = agents.opencode_2(tmp_path / "opencode.db")
+    assert (found := odograph.importers.recognise(path)) is not None and found.NAME == "opencode"
+    main, child, fork = read("opencode", path)
+    first, failed, third, last = of(LLMCall, main)
+    asked = [{"type": "text", "text": "Mend the net"}, {"type": "text", "text": "\n\nAttached file: net.md\n\ntorn"}]
+    told = list(first.request["messages"])
+    assert [told[0], told[2]] == [{"role": "system", "content": "Instructions: be brief"}, {"role": "user", "content": "Shell command: ls\n\ntwine"}]  # fmt: skip
+    assert (told[1]["role"], told[1]["content"][:2], "AAAA" in str(told[1]["content"][2:])) == ("user", asked, True)
+    assert (of(Start, main)[0].task, first.reasoning, first.prompt_tokens, first.completion_tokens, first.cost, first.duration) == ("Mend the net", "which knot", 25, 3, 0.5, 10**9)  # fmt: skip
+    assert [(a.name, a.arguments, a.result, a.ok, a.error, a.duration) for a in of(Action, main)] == [
+        ("shell", {"command": "ls"}, "a rope", True, None, 2 * 10**9),
+        ("shell", {"command": "x"}, None, False, "no such", None),
+    ]
+    sent = list(third.request["messages"])
+    assert [m["content"] for m in sent[4:]] == ["a rope", "no such", "half an ans", "go on"] and failed.error
+    assert "which knot" in sent[3]["content"] and "reasoning_content" not in sent[3]  # another model's thought is sent as text
+    left = list(last.request["messages"])
+    assert [m["role"] for m in left] == ["user", "user"] and "a net was mended" in left[0]["content"] and left[1]["content"] == "and the oar"  # fmt: skip
+    assert [n.name for n in of(Note, main)] == ["model-switched", "compaction", "idle"]
+    starts = [of(Start, s)[0].fork for s in (main, child, fork)]
+    assert [f and (f.trajectory, f.reason) for f in starts] == [None, (main.id, "sub-agent"), (main.id, "forked")]
+    (went_on,) = of(LLMCall, fork)
+    assert [m["content"] for m in went_on.request["messages"]][-2:] == ["Shell command: ls\n\ntwine", "no, the sail"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
 import sqlite3
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +321,40 @@ def test_a_first_line_of_two_is_recognised(tmp_path: Path, name: str) -> None:
     with odograph.open("memory:") as store:
         assert store.import_sessions(write(tmp_path / "b" / file, first + rest)).failed == []
         assert content(store) == plain
+
+
+@contextlib.contextmanager
+def nobody_reads(pipe: Path) -> Iterator[None]:
+    """Fails where somebody opens a pipe for reading; whoever does is let go at once, so that no test waits for ever."""
+    done, met = threading.Event(), []
+
+    def let_go() -> None:
+        while not done.wait(0.01):
+            with contextlib.suppress(OSError):  # nobody reads
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                met.append(pipe)
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    assert met == []
+
+
+def test_a_pipe_among_sessions_is_no_session(tmp_path: Path) -> None:
+    """A folder with a pipe is imported without it, also where an importer looks at the files beside its own; a pipe that a user
+    names is refused in a sentence. Reading it would wait for a writer for ever."""
+    name, (file, text) = "claude-code", ("a.jsonl", next(text for name, _, text in SMALL if name == "claude-code"))
+    for number in range(2):
+        (tmp_path / f"{number}{file}").write_bytes(text if isinstance(text, bytes) else text.encode())
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    with odograph.open("memory:") as store, nobody_reads(tmp_path / "pipe.jsonl"):
+        report = store.import_sessions(tmp_path)
+        assert (report.failed, {t["format"] for t in report.trajectories}) == ([], {name})
+        assert [Path(p).name for p in report.unrecognised] == ["pipe.jsonl"]
+        (failed,) = store.import_sessions(tmp_path / "pipe.jsonl").failed
+        assert "a pipe, a socket or a device" in failed["error"]

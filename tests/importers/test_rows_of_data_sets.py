@@ -379,6 +379,26 @@ def test_blocks_of_anthropics_shape_are_read_as_they_are(tmp_path: Path) -> None
         assert of(StepStart, session)[1].observation == talk[1]["content"]
 
 
+def test_rows_of_a_program_have_their_prompt_and_times(tmp_path: Path) -> None:
+    """A talk that a program (Hermes) kept in rows has the `system_prompt` beside it in each prompt, and the times of its messages."""
+    asked = [{"id": "c", "type": "function", "function": {"name": "terminal", "arguments": '{"command": "ls"}'}}]
+    messages: list[dict[str, Any]] = [
+        {"id": 1, "role": "user", "content": "List", "tool_calls": None, "timestamp": 1772359811.5},
+        {"id": 2, "role": "assistant", "content": "", "tool_calls": asked, "timestamp": 1772359815.5, "reasoning": "I list"},
+        {"id": 3, "role": "tool", "content": "a.txt", "tool_call_id": "c", "timestamp": 1772359816.5},
+        {"id": 4, "role": "assistant", "content": "One.", "tool_calls": None, "timestamp": "2026-03-01T10:10:20Z"},
+    ]
+    row = {"id": "s", "model": "m", "system_prompt": "You are Hermes.", "input_tokens": 12, "messages": messages}
+    (session,) = read("openai-chat", write(tmp_path / "a.jsonl", json.dumps(row) + "\n"))
+    calls = of(LLMCall, session)
+    before = {"role": "system", "content": "You are Hermes."}
+    assert [list(c.request["messages"]) for c in calls] == [[before, *messages[:1]], [before, *messages[:3]]]
+    assert [c.source_time for c in calls] == [1772359815_500_000_000, 1772359820_000_000_000]
+    assert [(c.model, c.reasoning) for c in calls] == [("m", "I list"), ("m", None)]
+    assert of(Start, session)[0].metadata["source"]["input_tokens"] == 12
+    assert [(a.arguments, a.result) for a in of(Action, session)] == [({"command": "ls"}, "a.txt")]
+
+
 def test_chat_rows_with_content_blocks(tmp_path: Path, store: odograph.Store) -> None:
     """Rows with Anthropic's blocks have their thoughts, actions, results by id and errors; the system prompt beside the messages
     is sent first; tools stay as they are; a row of plain texts may stand before, and a tool that the API ran has its result."""

@@ -93,13 +93,17 @@ def _first_of(path: Path, head: bytes, more: Iterable[Importer]) -> Importer | N
 
 
 def _without_first(head: bytes) -> bytes:
-    """The lines behind a first line that is a whole JSON value; nothing where there are none."""
+    """The lines behind a first line that is a whole JSON value, or that is damaged and stands before one; else nothing."""
     line, _, rest = head.partition(b"\n")
+    rest = rest.lstrip()
+    return rest if _is_whole(line) or _is_whole(rest.partition(b"\n")[0]) else b""
+
+
+def _is_whole(line: bytes) -> bool:
     try:
-        loads(line)
+        return isinstance(loads(line), dict | list)
     except InvalidInput:
-        return b""
-    return rest.lstrip()
+        return False
 
 
 def sessions_in(path: Path, more: Iterable[Importer] = (), only: Importer | None = None) -> Iterator[Path]:

@@ -1,4 +1,5 @@
-"""What a JSON file begins with, told from its first bytes alone: how importers recognise a format without parsing a file."""
+"""What a JSON file begins with, told from its first bytes alone: how importers recognise a format without parsing a file; and
+which files stand in a folder."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from ..codec import loads
@@ -89,6 +91,11 @@ def _value(text: bytes) -> Any:
     except InvalidInput as error:
         glued, _ = split_glued(text) if text.startswith(b"{") else ([], "")
         return glued[0] if glued else error
+
+
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern in a folder, sorted. Nothing that is no file: reading a pipe would wait for a writer."""
+    return [path for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 def forget() -> None:

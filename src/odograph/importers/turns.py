@@ -8,7 +8,7 @@ from typing import Any
 from ..shape import arguments, dicts, items, obj, parsed, score, text, without
 from ..types import Reward
 from . import blocks
-from .session import Session
+from .session import Session, parse_time
 from .transcript import Transcript
 
 _ROLES = {
@@ -114,13 +114,13 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
         transcript.dialect = "anthropic.messages"
     for number, given in enumerate(messages):
         message = called(obj(given))
-        content = message.get("content")
+        content, when = message.get("content"), parse_time(message.get("timestamp"))
         if message.get("role") == "assistant" and (answers is None or number in answers):
             extra = {k: message[k] for k in ("weight", _SAID) if message.get(k) is not None}
             if any(message.get(k) is False for k in _TRAINED):
                 extra.setdefault("weight", 0)
             said = without(message, "weight", _SAID, *_TRAINED)
-            call = transcript.replied(said, extra=extra or None, **fields)
+            call = transcript.replied(said, extra=extra or None, **{"when": when, **fields})
             asked = dicts(said.get("tool_calls"))
             waiting = len(asked) + blocks.acted(transcript, content, call)
             for found in [] if asked or not isinstance(content, str) else _CALL.findall(content):
@@ -132,7 +132,7 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
         gave = [part for part in dicts(content) if part.get("type") == "tool_result"]
         alone = bool(gave) and len(gave) == len(items(content))  # else a person said something beside them
         told = without(message, _SAID, *_TRAINED) if message else given
-        transcript.saw(told, observed=message.get("role") == "user" and not alone, noted=alone)
+        transcript.saw(told, observed=message.get("role") == "user" and not alone, noted=alone, when=when)
         known = blocks.resulted(transcript, gave)
         if message.get("role") == "tool":
             id = text(message.get("tool_call_id"))

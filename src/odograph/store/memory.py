@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import StoreError
@@ -17,6 +18,8 @@ from .journal import close_all
 _PREFIX = "odograph-memory-"
 #: The folders that this process made.
 _made: dict[str, int] = {}
+#: The locks of new folders that nobody holds yet.
+_new: dict[str, int] = {}
 
 
 def made() -> Path:
@@ -28,12 +31,29 @@ def made() -> Path:
 
 
 def fresh(prefix: str, parent: Path | None = None) -> Path:
-    """A new folder of this user alone (default: among temporary files); those of killed processes go. May raise OSError."""
+    """A new folder of this user alone (default: among temporary files); those of killed processes go. It is locked, for who holds
+    it first. May raise OSError."""
     import tempfile  # late, as shutil: recording into a folder on disk needs neither
 
     parent = parent or Path(tempfile.gettempdir())
     _sweep(parent, prefix)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    unnamed = tempfile.mkdtemp(prefix=f".{prefix}", dir=parent)
+    folder = parent / Path(unnamed).name[1:]
+    _new[str(folder)] = _named(unnamed, folder)
+    return folder
+
+
+def _named(unnamed: str, folder: Path) -> int:
+    """Locks a new folder before it gets its name: by this name other processes find what they may remove. May raise OSError."""
+    fd = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        os.rename(unnamed, folder)
+    except OSError:
+        os.close(fd)
+        os.rmdir(unnamed)
+        raise
+    return fd
 
 
 def is_own(folder: Path) -> bool:
@@ -43,6 +63,9 @@ def is_own(folder: Path) -> bool:
 
 def hold(folder: Path) -> int:
     """Holds a folder while this process lives. Raises StoreError where it is gone."""
+    new = _new.pop(str(folder), None)
+    if new is not None:
+        return new
     for _ in range(2):
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -54,7 +77,10 @@ def hold(folder: Path) -> int:
             pass
         if str(folder) not in _made:
             break
-        folder.mkdir(0o700, exist_ok=True)  # another process that opened a store swept it away before it was held
+        import tempfile
+
+        with suppress(OSError):  # it was closed, and is used again; who shares it may have made it meanwhile
+            return _named(tempfile.mkdtemp(prefix=f".{folder.name}", dir=folder.parent), folder)
     raise StoreError(f"the memory: store {folder.name} is gone; such a store lives as long as a process that uses the store")
 
 
@@ -69,7 +95,8 @@ def _sweep(parent: Path, prefix: str) -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            if os.stat(folder).st_ino == os.fstat(fd).st_ino:  # else it is another one by now, and that has a lock of its own
+                shutil.rmtree(folder, ignore_errors=True)
         except OSError:  # a process uses it
             pass
         finally:

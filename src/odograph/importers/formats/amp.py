@@ -1,8 +1,9 @@
 """Threads of Amp (`~/.local/share/amp/threads/T-*.json`): `{v, id, created, messages[]}`, messages with content blocks.
 
-The result of a tool is in the next user's message as `tool_result` with `run`, whose `status` says how it ended.
+The result of a tool is in the next user's message as `tool_result` with `run`, whose `status` says how it ended. A message of
+role `info` holds a command that a person ran, or the summary of a compaction, with which later prompts begin.
 
-Source: the files that Amp's command line writes; ampcode.com's manual on threads.
+Source: the files that Amp's command line writes (version 8, of `amp threads export` too); ampcode.com's manual on threads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from ...codec import loads
 from ...dialects.content import as_text
 from ...shape import added, dicts, integer, items, obj, text, without
-from ...types import Start
+from ...types import Note, Start
 from .. import blocks
 from ..peek import keys
 from ..session import NotBegun, Session, parse_time
@@ -75,13 +76,42 @@ def _message(transcript: Transcript, message: dict[str, Any]) -> None:
             prompt_tokens=total if total is not None else added(*counts),
             completion_tokens=integer(usage.get("outputTokens")),
             finish_reason=text(state.get("stopReason")),
+            **_span(message),
             extra={"message": message.get("messageId"), "state": state.get("type")},
         )
+        return
+    if message.get("role") == "info" and not (message := _info(transcript, message, when)):
         return
     shaped = [_result(b) if isinstance(b, dict) and b.get("type") == "tool_result" else b for b in items(message.get("content"))]
     id = message.get("messageId")
     name = str(id) if isinstance(id, (str, int)) else None
     blocks.add(transcript, {"role": "user", "content": shaped or message.get("content")}, id=name, when=when)
+
+
+def _info(transcript: Transcript, message: dict[str, Any], when: int | None) -> dict[str, Any]:
+    """What the model is sent of a message of the program; nothing where that is nothing."""
+    id, rest = message.get("messageId"), []
+    for block in items(message.get("content")):
+        summary = obj(block).get("summary")
+        told = text(summary) or text(obj(summary).get("summary"))
+        if obj(block).get("type") == "summary" and told:
+            transcript.session.add(Note(name="compaction", data={"summary": told}, source_time=when), "compaction", id)
+            transcript.history = [{"role": "user", "content": told}]
+        elif obj(block).get("hidden") is True:
+            transcript.session.add(Note(name="shown", data=block, source_time=when), "shown", id)
+        else:
+            rest.append(block)
+    return {**message, "content": rest} if rest else {}
+
+
+def _span(message: dict[str, Any]) -> dict[str, Any]:
+    """When an answer began to come, and how long it took, where its parts say it."""
+    parts = dicts(message.get("content"))
+    began = [t for p in parts if (t := parse_time(p.get("startTime"))) is not None]
+    ended = [t for p in parts if (t := parse_time(p.get("finalTime"))) is not None]
+    if not began or not ended or max(ended) < min(began):
+        return {}
+    return {"started": min(began), "duration": max(ended) - min(began)}
 
 
 def _result(block: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ... import dialects
 from ...codec import loads
 from ...shape import content_text, integer, obj, text, without
 from ...types import End, LLMCall, Start, Status, StepStart
+from .. import peek
 from ..session import Lines, NotBegun, Session, parse_time, sessions_of_rows
 from .benchmarks import first_row
 
@@ -132,7 +133,7 @@ class _Requests:
         return (asked[1], asked[2]) if asked is not None else (None, None)
 
     def _found(self) -> Iterator[tuple[str, tuple[Path, int]]]:
-        for file in sorted(self._path.parent.glob("*.jsonl")):
+        for file in peek.files_in(self._path.parent, "*.jsonl"):
             try:
                 with file.open("rb") as opened:
                     if file == self._path or _asked(first_row(opened.read(65536))) is None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import dicts, obj, text
+from .. import peek
 from ..session import Lines, parse_time
 
 _HEAD = 64 * 1024
@@ -165,7 +166,7 @@ def agents_of(file: File, named: Path | None) -> list[Agent]:
 
 def files_of_agents(path: Path) -> list[Path]:
     """The files in the folder beside a session's file."""
-    return sorted((path.with_suffix("") / "subagents").rglob("agent-*.jsonl")) if path.suffix == ".jsonl" else []
+    return peek.files_in(path.with_suffix("") / "subagents", "**/agent-*.jsonl") if path.suffix == ".jsonl" else []
 
 
 def _order(agent: Agent) -> tuple[int, str]:
@@ -216,7 +217,7 @@ def _beside(file: File, first: dict[str, Any]) -> Parent | None:
     best: tuple[Any, ...] | None = None
     found: Parent | None = None
     mine = _marks(file.events)
-    for path in file.path.parent.glob("*.jsonl"):
+    for path in peek.files_in(file.path.parent, "*.jsonl"):
         if path == file.path:
             continue
         other = _first(path)

@@ -4,7 +4,8 @@ beside it, `ui_messages.json`, whose `api_req_started` entries have each request
 Both files are of one task: the history is the session, and the other file alone is none. What an assistant's message of an older
 version asks for stands in its text as XML, and not in blocks of its own. The history keeps what is no longer sent: Roo marks what
 a condensation (`condenseParent`) or a truncation (`truncationParent`) left out, and Cline shows which part of the file was
-(`conversationHistoryDeletedRange`). Roo's `history_item.json` names the task that started this one.
+(`conversationHistoryDeletedRange`). Roo's `history_item.json` names the task that started this one. Versions of Roo of February
+2026 wrote `{"version": 2, "messages": [...]}`, with messages of Vercel's AI SDK.
 
 Source: cline/cline and RooCodeInc/Roo-Code, src/core: task, condense, context-management, task-persistence.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...codec import content_hash, loads
+from ...codec import content_hash, encode, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, items, number, obj, parsed, text, without
 from ...types import Fork, Note, Start
@@ -27,6 +28,7 @@ from ..transcript import Transcript
 
 NAME = "cline"
 _HISTORY, _SHOWN, _ABOUT = "api_conversation_history.json", "ui_messages.json", "history_item.json"
+_SHOWN_OLDER = "claude_messages.json"
 _MODEL = re.compile(r"<model>([^<]+)</model>")
 _SUB_TASK = re.compile(r"Subtask (\S+) completed\.")
 #: Where the extensions keep their tasks.
@@ -34,17 +36,19 @@ _AGENTS = {"saoudrizwan.claude-dev": "cline", "rooveterinaryinc.roo-cline": "roo
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """The history of a task, by its name and as a list of messages; or the folder of a task."""
+    """The history of a task, by its name and as a list of messages or an object that holds one; or the folder of a task."""
     if path.is_dir():
         return (path / _HISTORY).is_file()
-    return path.name == _HISTORY and head.lstrip().startswith(b"[")
+    start = head.lstrip()
+    return path.name == _HISTORY and (start.startswith(b"[") or (start.startswith(b"{") and b'"messages"' in start))
 
 
 def read(path: Path) -> Iterator[Session]:
     """The session of a task. Raises NotBegun where it has no message."""
     folder = path if path.is_dir() else path.parent
     file = folder / _HISTORY if path.is_dir() else path
-    messages = dicts(loads(file.read_bytes()))
+    whole = loads(file.read_bytes())
+    messages = dicts(whole) if isinstance(whole, list) else [_of_parts(m) for m in dicts(obj(whole).get("messages"))]
     if not messages:
         raise NotBegun("a task without a message")
     about = obj(_json(folder / _ABOUT))
@@ -70,11 +74,37 @@ def read(path: Path) -> Iterator[Session]:
         fork=Fork(trajectory=Session(NAME, parent).id, reason="sub-agent") if parent else None,
     )
     session.add(start, "start")
-    reader = _Reader(Transcript(session, model=model, dialect="anthropic.messages"), dicts(_json(folder / _SHOWN)))
+    reader = _Reader(
+        Transcript(session, model=model, dialect="anthropic.messages"),
+        dicts(_json(folder / _SHOWN) or _json(folder / _SHOWN_OLDER)),
+    )
     for message in messages:
         reader.take(message)
     reader.close()
     yield session
+
+
+def _of_parts(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of Vercel's AI SDK in Anthropic's shape, as the other versions keep it."""
+    parts = [_block(p) if isinstance(p, dict) else p for p in items(message.get("content"))]
+    role = "user" if message.get("role") == "tool" else message.get("role")
+    return {**message, "role": role, **({"content": parts} if parts else {})}
+
+
+def _block(part: dict[str, Any]) -> dict[str, Any]:
+    if part.get("type") == "tool-call":
+        return {"type": "tool_use", "id": part.get("toolCallId"), "name": part.get("toolName"), "input": part.get("input")}
+    if part.get("type") == "tool-result":
+        given = part.get("output")
+        told = obj(given).get("value", given)
+        content = told if isinstance(told, str | list) else encode(told).decode()
+        failed = isinstance(told, str) and told.lstrip().startswith("[ERROR]")  # the program's own mark
+        result = {"type": "tool_result", "tool_use_id": part.get("toolCallId"), "content": content}
+        return {**result, "is_error": True} if failed else result
+    signature = obj(obj(part.get("providerOptions")).get("anthropic")).get("signature")
+    if part.get("type") == "reasoning" and signature is not None:
+        return {"type": "thinking", "thinking": part.get("text"), "signature": signature}
+    return part
 
 
 def _json(path: Path) -> Any:
@@ -205,6 +235,9 @@ class _Reader:
         thought, self.thought = self.thought, {}
         plain = [b for b in dicts(sent["content"]) if b.get("type") == "reasoning"]
         thoughts = [t for b in [thought, *plain] if (t := text(b.get("text")) or content_text(b.get("summary")))]
+        if beside := text(message.get("reasoning_content")):  # what some servers want to be sent again
+            thoughts.append(beside)
+            sent = {**sent, "reasoning_content": beside}
         more = {k: message[k] for k in ("id", "reasoning_details") if message.get(k)}
         about = _figures(figures, obj(message.get("modelInfo")))
         about = {"model": self.transcript.model, "reasoning": "\n\n".join(thoughts) or None, "extra": more or None, **about}

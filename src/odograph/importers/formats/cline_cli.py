@@ -18,7 +18,7 @@ from ...errors import InvalidInput
 from ...shape import dicts, integer, number, obj, text, without
 from ...types import Action, Note, Start
 from .. import blocks
-from ..peek import keys
+from ..peek import files_in, keys
 from ..session import NotBegun, Session, parse_time
 from ..transcript import Transcript
 
@@ -63,7 +63,7 @@ def read(path: Path) -> Iterator[Session]:
         source_time=parse_time(about.get("started_at")) or parse_time(messages[0].get("ts")),
     )
     session.add(start, "start")
-    others = [p for p in sorted(folder.glob(f"*{_END}")) if p != file] if file.parent.name == id else []
+    others = [p for p in files_in(folder, f"*{_END}") if p != file] if file.parent.name == id else []
     agents = {p.name.removesuffix(_END): obj(_json(p)) for p in others}
     conversation = _Conversation(session, agents, model, None, _json(folder / f"{file.name.removesuffix(_END)}.compaction.json"))
     conversation.read(whole, text(whole.get("system_prompt")))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import arguments, content_text, dicts, integer, nanoseconds, number, obj, text
+from .. import peek
 from ..session import Lines, parse_time, unrepeated
 
 CALLS = ("function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call")
@@ -172,11 +173,11 @@ def find_rollout(near: Path, thread: str) -> Path | None:
     if not thread or not all(c.isalnum() or c in "-_" for c in thread):
         return None
     folder = near.parent
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in peek.files_in(folder, "*.jsonl"):
         if path != near and (thread in path.name or _thread_of(path) == thread):
             return path
     if all(p.isdigit() for p in near.parts[-4:-1]) and len(near.parts) > 4:
-        return next(iter(sorted(near.parents[3].glob(f"*/*/*/*{thread}*.jsonl"))), None)
+        return next(iter(peek.files_in(near.parents[3], f"*/*/*/*{thread}*.jsonl")), None)
     return None
 
 

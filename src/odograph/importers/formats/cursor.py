@@ -2,16 +2,21 @@
 (`agent-transcripts/**/<id>.jsonl`).
 
 In the database a chat is `composerData:<id>`, whose headers give the order of its bubbles, each in `bubbleId:<id>:<bubble>`.
-Bubbles of the assistant that follow each other without a tool's result between are one answer of the model. Transcripts have
-roles and content blocks, and no times, ids or results: where the chat that a transcript tells of is there, the chat is read in
-its place. The transcripts of sub-agents (`<id>/subagents/<sub-agent>.jsonl`) belong to the session whose folder they are in.
+Bubbles of the assistant that follow each other without a tool's result between are one answer of the model. A sub-agent has a
+chat of its own, which names its parent and the tool call. Transcripts have roles and content blocks, and no ids or results; the
+time stands in the text of what a person asked, and how a turn ended in a line (`turn_ended`). Where the chat that a transcript
+tells of is there, the chat is read in its place. The transcripts of sub-agents (`<id>/subagents/<sub-agent>.jsonl`) belong to the
+session whose folder they are in.
 
 Source: the files that Cursor writes (composer version 3).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,7 @@ from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import arguments, dicts, integer, items, obj, text, without
 from ...spans.chat import message as shaped
-from ...types import Action, Start
+from ...types import Action, Fork, Note, Start
 from .. import blocks, peek
 from ..databases import has_tables, rows
 from ..session import Lines, NotBegun, Session, parse_time
@@ -27,6 +32,10 @@ from ..transcript import Transcript
 from .cursor_store import beside, chat, is_store
 
 NAME = "cursor"
+#: `Wednesday, Sep 16, 2026, 3:37 PM (UTC-4)`.
+_TIME = re.compile(
+    r"<timestamp>\w+, (\w{3})\w* (\d{1,2}), (\d{4}),? (\d{1,2}:\d{2}).([AP]M) \(UTC(?:([+-]\d{1,2})(?::(\d{2}))?)?\)</timestamp>"
+)
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -37,12 +46,14 @@ def recognise(path: Path, head: bytes) -> bool:
         first = obj(peek.value(head.lstrip().split(b"\n", 1)[0]))
     except InvalidInput:
         return False
+    if first.get("type") == "turn_ended":
+        return first.keys() <= {"type", "status", "error"}
     inside = obj(first.get("message"))
     return (
         first.keys() <= {"role", "message", "timestamp"}
         and "role" in first
-        and isinstance(inside.get("content"), list)
-        and "id" not in inside
+        and isinstance(inside.get("content"), list | str)
+        and "role" not in inside
     )
 
 
@@ -76,16 +87,16 @@ def _session_of(path: Path) -> Path:
 def _of_lines(path: Path) -> Iterator[Session]:
     session = Session(NAME, path.stem)
     entries = _entries(path, session)
-    if not entries:
+    if not any("message" in e for e in entries):
         return
-    task = next((_asked(blocks.told(e["message"].get("content"))) for e in entries if e.get("role") == "user"), None)
+    began = next((when for e in entries if (when := _when(e)) is not None), None)
     source = {"format": NAME, "path": path.name, "session": path.stem, "interactive": True}
-    session.add(Start(task=task, agent="cursor", metadata={"source": source}), "start")
+    session.add(Start(task=_task(entries), agent="cursor", metadata={"source": source}, source_time=began), "start")
     _tell(session, None, entries)
     folder = path.parent / "subagents" if path.parent.name == path.stem else path.with_suffix("") / "subagents"
-    for one in sorted(folder.glob("*.jsonl")):
+    for one in peek.files_in(folder, "*.jsonl"):
         told = _entries(one, session)
-        asked = next((_asked(blocks.told(e["message"].get("content"))) for e in told if e.get("role") == "user"), None)
+        asked = _task(told)
         actions = (r for r in session.records if isinstance(r, Action) and r.agent is None)
         by = next((a for a in actions if asked and str(obj(a.arguments).get("prompt")).strip() == asked), None)
         kind = text(obj(by.arguments).get("subagent_type")) if by is not None else None
@@ -98,7 +109,9 @@ def _of_lines(path: Path) -> Iterator[Session]:
 
 def _entries(path: Path, session: Session) -> list[dict[str, Any]]:
     lines = Lines(path)
-    entries = [v for _, v in lines if isinstance(v, dict) and isinstance(v.get("message"), dict)]
+    entries = [
+        v for _, v in lines if isinstance(v, dict) and (isinstance(v.get("message"), dict) or v.get("type") == "turn_ended")
+    ]
     for problem in lines.problems:
         session.warn(problem)
     return entries
@@ -106,15 +119,41 @@ def _entries(path: Path, session: Session) -> list[dict[str, Any]]:
 
 def _tell(session: Session, agent: str | None, entries: list[dict[str, Any]]) -> None:
     transcript = Transcript(session, dialect="anthropic.messages", agent=agent)
-    for entry in entries:
-        blocks.add(transcript, {"role": entry.get("role"), "content": entry["message"].get("content")})
+    for place, entry in enumerate(entries):
+        content = obj(entry.get("message")).get("content")
+        if entry.get("type") != "turn_ended":
+            blocks.add(transcript, {"role": entry.get("role"), "content": content}, when=_when(entry))
+        for ended in (entry, *dicts(content)):
+            if ended.get("type") == "turn_ended" and ended.get("status") != "success":
+                session.add(Note(name="turn_ended", data=without(ended, "type"), agent=agent), "turn_ended", agent, place)
     transcript.close()
 
 
+def _task(entries: list[dict[str, Any]]) -> str | None:
+    """What a person asked first."""
+    return next((_asked(blocks.told(obj(e.get("message")).get("content"))) for e in entries if e.get("role") == "user"), None)
+
+
 def _asked(told: str | None) -> str | None:
-    """What a person asked, without the tags that the program puts around it."""
-    inner = (told or "").partition("<user_query>")[2].partition("</user_query>")[0].strip()
+    """What a person asked, without the tags that the program puts around it, which may stand in it, too."""
+    inner = (told or "").partition("<user_query>")[2].rpartition("</user_query>")[0].strip()
     return inner or told
+
+
+def _when(entry: dict[str, Any]) -> int | None:
+    """When a message came: what the line says, or the text of a person's."""
+    if (stated := parse_time(entry.get("timestamp"))) is not None or entry.get("role") != "user":
+        return stated
+    content = obj(entry.get("message")).get("content")
+    found = _TIME.search(content if isinstance(content, str) else blocks.told(content) or "")
+    if found is None:
+        return None
+    month, day, year, clock, half, hours, minutes = found.groups()
+    ahead = timedelta(hours=int(hours or 0), minutes=int(f"{(hours or '+')[0]}{minutes or 0}"))
+    with suppress(ValueError, OverflowError):
+        at = datetime.strptime(f"{month} {day} {year} {clock} {half}", "%b %d %Y %I:%M %p").replace(tzinfo=timezone(ahead))
+        return parse_time(at.isoformat())
+    return None
 
 
 # --- chats of the command line ---------------------------------------------------------------------------------------
@@ -174,7 +213,16 @@ def _of_database(path: Path) -> Iterator[Session]:
                 if found is not None:
                     bubbles.append(_json(found["value"]))
             if bubbles:
-                yield _session(path, id, composer, bubbles)
+                session = _session(path, id, composer, bubbles)
+                asked = {r.tool_call_id: r for r in session.records if isinstance(r, Action)}
+                for child in {
+                    text(c) for c in (*items(composer.get("subagentComposerIds")), *items(composer.get("subComposerIds")))
+                }:
+                    found = next(ask("select value from cursorDiskKV where key = ?", f"composerData:{child}"), None)
+                    about = obj(_json(found["value"]).get("subagentInfo")) if found is not None else {}
+                    if (by := asked.get(text(about.get("toolCallId")))) is not None and by.tool_call_id:
+                        session.replace(by, extra={**(by.extra or {}), "trajectory": Session(NAME, child).id})
+                yield session
 
 
 def _json(value: Any) -> dict[str, Any]:
@@ -187,15 +235,21 @@ def _json(value: Any) -> dict[str, Any]:
 def _session(path: Path, id: str, composer: dict[str, Any], bubbles: list[dict[str, Any]]) -> Session:
     session = Session(NAME, id)
     started = parse_time(composer.get("createdAt"))
-    task = next((t for b in bubbles if b.get("type") == 1 and (t := text(b.get("text")))), None)
+    people = (b for b in bubbles if b.get("type") == 1 and not b.get("isSimulatedMsg"))
+    task = next((t for b in people if (t := text(b.get("text")))), None)
     model = text(obj(composer.get("modelConfig")).get("modelName"))
     about = {
         k: composer[k]
         for k in ("name", "unifiedMode", "isAgentic", "status", "subagentInfo", "_v")
         if composer.get(k) is not None
     }
-    source = {"format": NAME, "path": path.name, "session": id, **about, "interactive": True}
-    session.add(Start(task=task, agent="cursor", model=model, metadata={"source": source}, source_time=started), "start")
+    child = obj(composer.get("subagentInfo"))
+    parent = text(child.get("parentComposerId"))
+    fork = Fork(trajectory=Session(NAME, parent).id, reason="sub-agent") if parent and parent != id else None
+    source = {"format": NAME, "path": path.name, "session": id, **about, "interactive": fork is None}
+    agent = text(child.get("subagentTypeName")) or "cursor"
+    start = Start(task=task, agent=agent, model=model, metadata={"source": source}, source_time=started, fork=fork)
+    session.add(start, "start")
     transcript = Transcript(session, model=model)
     waiting: list[dict[str, Any]] = []
     for bubble in bubbles:

@@ -22,6 +22,7 @@ from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import content_text, dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
+from .. import peek
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
 
 NAME = "gemini-cli"
@@ -380,7 +381,7 @@ def _first_line(path: Path) -> dict[str, Any]:
 def _parent_of(path: Path) -> tuple[Path, dict[str, Any]] | None:
     """The log of the session that a sub-agent belongs to, whose folder is named for the session, and the log's first line."""
     session = path.parent.name
-    for beside in sorted(path.parent.parent.glob("*.jsonl")):
+    for beside in peek.files_in(path.parent.parent, "*.jsonl"):
         if session[:8] in beside.name and (first := _first_line(beside)).get("sessionId") == session:
             return beside, first
     return None

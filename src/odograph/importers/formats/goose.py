@@ -6,7 +6,7 @@ content's `audience` says whose it is: a tool's result may have one text for the
 
 One reply is kept as several messages: its text, its thoughts, and a message for each tool, with the tool's response behind
 it. A compaction hides all messages before it from the model, and goes on with a summary, a word of the program in the model's
-place, and the person's last message.
+place, and the person's last message. Newer databases have a row in `usage_ledger` for each request.
 
 Source: block/goose, crates/goose/src: conversation/message, session, context_mgmt, agents/agent/reply.rs.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import content_text, dicts, integer, items, number, obj, parsed, text, without
-from ...types import Fork, Note, Start
+from ...types import Fork, LLMCall, Note, Start
 from ..databases import has_tables, rows
 from ..peek import keys
 from ..session import Lines, NotBegun, Session, parse_time
@@ -30,7 +30,7 @@ from ..transcript import Transcript
 NAME = "goose"
 _REQUESTS = ("toolRequest", "frontendToolRequest")
 #: What a message may hold that no model is sent.
-_NOTICES = ("systemNotification", "toolConfirmationRequest", "actionRequired")
+_NOTICES = ("systemNotification", "toolConfirmationRequest", "actionRequired", "error", "conversationCompacted")
 _COMMAND = re.compile(r"/[\w:-]+(\s|$)")
 #: The sessions with messages that other sessions have, too: a copy keeps the ids of its messages.
 _COPIES = (
@@ -54,8 +54,10 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def _is_ours(path: Path) -> bool:
     with rows(path) as ask:
-        columns = {row["name"] for row in ask("select name from pragma_table_info('messages')")}
-    return {"session_id", "role", "content_json"} <= columns
+        columns, about = (
+            {row["name"] for row in ask("select name from pragma_table_info(?)", t)} for t in ("messages", "sessions")
+        )
+    return {"session_id", "role", "content_json"} <= columns and {"id", "created_at"} <= about
 
 
 def read(path: Path) -> Iterator[Session]:
@@ -81,6 +83,7 @@ def _of_database(path: Path) -> Iterator[_Found]:
     with rows(path) as ask:
         columns = {row["name"] for row in ask("select name from pragma_table_info('messages')")}
         several = {row["session_id"] for row in ask(_COPIES)} if "message_id" in columns else set()
+        kept = next(ask("select 1 from sqlite_master where type = 'table' and name = 'usage_ledger'"), None) is not None
         before: list[Any] = []
         for session in ask("select * from sessions order by created_at, id"):
             messages: list[dict[str, Any]] = []
@@ -99,6 +102,8 @@ def _of_database(path: Path) -> Iterator[_Found]:
                     }
                 )
             about = {k: v for k, v in session.items() if v is not None}
+            if kept:
+                about["ledger"] = list(ask("select * from usage_ledger where session_id = ? order by rowid", session["id"]))
             if messages and session["id"] in several:
                 of: dict[int, Any] = {}  # the sessions that it may be a copy of, by how many messages they share
                 for other in before:
@@ -138,12 +143,16 @@ def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) 
     source = {
         "format": NAME,
         "path": path.name,
-        **without(about, "copied"),
+        **without(about, "copied", "ledger"),
         "interactive": about.get("session_type") not in ("sub_agent", "scheduled"),
+    }
+    summed = {  # version 1.46 has the counts in objects
+        **about,
+        **{f"{key}{n}": v for key in ("accumulated_", "") for n, v in obj(about.get(f"{key}usage")).items()},
     }
     totals = {
         f"{name}_tokens": next(
-            (n for key in ("accumulated_", "") if (n := integer(about.get(f"{key}{kind}_tokens"))) is not None), None
+            (n for key in ("accumulated_", "") if (n := integer(summed.get(f"{key}{kind}_tokens"))) is not None), None
         )
         for name, kind in (("prompt", "input"), ("completion", "output"))
     } | {"cost": number(about.get("accumulated_cost"))}
@@ -167,7 +176,27 @@ def _session(path: Path, about: dict[str, Any], messages: list[dict[str, Any]]) 
     reader = _Reader(Transcript(session, model=model, by_id=True), messages, shared)
     reader.transcript.history, reader.transcript.step = before.transcript.history, before.transcript.step
     reader.read()
+    _priced(session, dicts(about.get("ledger")))
     return session
+
+
+def _priced(session: Session, ledger: list[dict[str, Any]]) -> None:
+    """What each request took and cost, where there are as many as calls. Its prompt tokens include cached ones."""
+    calls = [record for record in session.records if isinstance(record, LLMCall)]
+    paid = [row for row in ledger if not row.get("is_compaction")]
+    if len(paid) != len(calls):
+        if paid:
+            session.warn("usage of requests whose calls are not told", len(paid))
+        return
+    for call, row in zip(calls, paid, strict=True):
+        session.replace(
+            call,
+            model=text(row.get("model")) or call.model,
+            usage={k: v for k, v in row.items() if v is not None and k not in ("id", "session_id")},
+            prompt_tokens=integer(row.get("input_tokens")),
+            completion_tokens=integer(row.get("output_tokens")),
+            cost=number(row.get("cost")),
+        )
 
 
 def _is_hidden(message: dict[str, Any]) -> bool:
@@ -281,13 +310,14 @@ class _Reader:
         thoughts = _thoughts(replies)
         model = next((m for r in replies if (m := _model(r))), transcript.model)
         ids = [id for m in replies if (id := text(m.get("id")))]
+        signed = [c for m in replies for c in _of(m, "thinking", "redactedThinking") if c.get("signature") or c.get("data")]
         transcript.replied(
             _answer(replies, thoughts),
             when=parse_time(first.get("created")),
             model=model,
             id=ids[0] if ids else None,
             reasoning="\n\n".join(thoughts) or None,
-            extra={"messages": ids} if ids else None,
+            extra=({"messages": ids} if ids else {}) | ({"thinking": signed} if signed else {}) or None,
         )
         transcript.history.pop()  # the call's own answer, which is sent as the messages that it is kept as
         run: list[dict[str, Any]] = []

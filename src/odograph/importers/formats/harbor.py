@@ -21,6 +21,7 @@ from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...shape import dicts, integer, number, obj, score, text, without
 from ...types import End, Reward, Start, Status
+from .. import peek
 from ..session import Session, parse_time
 
 NAME = "harbor"
@@ -81,7 +82,7 @@ def _sessions(folder: Path) -> list[Session]:
     )
     for importer, pattern in readers:
         found: list[Session] = []
-        for file in sorted(folder.glob(pattern)) if folder.is_dir() else []:
+        for file in peek.files_in(folder, pattern):
             with contextlib.suppress(InvalidInput), file.open("rb") as opened:
                 if importer.recognise(file, opened.read(64 * 1024)):
                     found += importer.read(file)

@@ -82,7 +82,11 @@ def read(path: Path) -> Iterator[Session]:
 
 def _generations(folder: Path, stem: str, problems: list[str]) -> list[list[dict[str, Any]]]:
     """The entries of a context's files, the oldest first. A file that was begun anew leaves the older one under a number."""
-    older = [(int(m[1]), p) for p in folder.glob(f"{stem}_*.jsonl") if (m := re.fullmatch(rf"{re.escape(stem)}_(\d+)", p.stem))]
+    older = [
+        (int(m[1]), p)
+        for p in peek.files_in(folder, f"{stem}_*.jsonl")
+        if (m := re.fullmatch(rf"{re.escape(stem)}_(\d+)", p.stem))
+    ]
     found: list[list[dict[str, Any]]] = []
     for path in [*(p for _, p in sorted(older)), folder / f"{stem}.jsonl"]:
         if path.is_file():
@@ -110,7 +114,7 @@ def _agents(folder: Path, wire: Wire) -> Iterator[Agent]:
         kind = text(_json(named[name] / "meta.json").get("subagent_type")) or kind if name in named else kind
         contexts = _generations(named[name], "context", []) if name in named else []
         yield Agent(name, kind, call, contexts or [wire.messages(name)])
-    for path in sorted(folder.glob("context_sub*.jsonl")):  # of older versions
+    for path in peek.files_in(folder, "context_sub*.jsonl"):  # of older versions
         yield Agent(path.stem.removeprefix("context_"), None, None, [[v for _, v in Lines(path) if isinstance(v, dict)]])
 
 

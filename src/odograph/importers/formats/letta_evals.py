@@ -4,7 +4,9 @@ A line is a result, whose sample is in `suite.json` beside it (or in the folder 
 `{type: "result", result}` with the sample inside. A step is a `step_id`, which is one reply of the model: its reasoning, its tool
 calls and what it said. Usage is the run's. Where a reward was composed, the grades it was composed of monitor (`weight` 0).
 
-Source: letta-ai/letta-evals 0.26, `letta_evals.models.results` and `letta_evals.streaming`.
+A list of an agent's messages, as Letta's API answers it (the newest first), is a session too.
+
+Source: letta-ai/letta-evals 0.26, `letta_evals.models.results` and `letta_evals.streaming`; Letta's API, `LettaMessageUnion`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import dicts, integer, items, number, obj, score, text, without
+from ...shape import content_text, dicts, integer, items, number, obj, score, text, without
 from ...types import End, LLMCall, Note, Reward, Start, Tokens
 from .. import peek
 from ..session import Session, parse_time
@@ -30,8 +32,10 @@ _REPLY = ("reasoning_message", "hidden_reasoning_message", "tool_call_message", 
 
 
 def recognise(path: Path, head: bytes) -> bool:
-    """A row of type `result` with a sample and a trajectory."""
+    """A row of type `result` with a sample and a trajectory, or a list of messages with types."""
     row = first_row(head)
+    if _is_message(row):
+        return head.lstrip().startswith(b"[")
     if not row:
         _, known = peek.keys(head)
         older = head.lstrip().startswith(b'{"type": "result", "result": {"sample"') and b'"trajectory"' in head
@@ -42,9 +46,33 @@ def recognise(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path) -> Iterator[Session]:
-    """A session per result. Raises InvalidInput where there is none."""
+    """A session per result, or the one of a list of messages. Raises InvalidInput where there is none."""
+    with path.open("rb") as file:
+        listed = _is_message(first_row(file.read(65536)))
+    if listed:
+        yield _talk(path, dicts(loads(path.read_bytes())))
+        return
     made = partial(_session, path, _samples(path))
     yield from sessions(path, lambda r: "trajectory" in obj(r.get("result", r)), made, "result with a trajectory")
+
+
+def _is_message(row: dict[str, Any]) -> bool:
+    return str(row.get("message_type")).endswith("_message") and isinstance(row.get("id"), str)
+
+
+def _talk(path: Path, messages: list[dict[str, Any]]) -> Session:
+    """A session of messages alone: in the order of their numbers or times, where they have them."""
+    messages.sort(key=lambda m: (integer(m.get("seq_id")) or 0, parse_time(m.get("date")) or 0))
+    started = next((t for m in messages if (t := parse_time(m.get("date"))) is not None), None)
+    asked = next((m.get("content") for m in messages if m.get("message_type") == "user_message"), None)
+    session = Session(NAME, text(messages[0].get("id")) or content_hash(messages[0]), started=started)
+    source = {"format": NAME, "path": path.name, "interactive": True}
+    task = content_text(asked) or asked
+    session.add(Start(task=task, agent="letta", metadata={"source": source}, source_time=started), "start")
+    transcript = Transcript(session, by_id=True)
+    _tell(transcript, messages)
+    transcript.close()
+    return session
 
 
 def _samples(path: Path) -> dict[str, Any]:
@@ -82,32 +110,7 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
     )
     session.add(start, "start")
     transcript = Transcript(session, model=model)
-    reply: list[dict[str, Any]] = []
-    for message in messages:
-        kind = message.get("message_type")
-        if kind in _REPLY:
-            if reply and reply[0].get("step_id") != message.get("step_id"):
-                _reply(transcript, reply)
-                reply = []
-            reply.append(message)
-            continue
-        if reply:
-            _reply(transcript, reply)
-            reply = []
-        if kind == "tool_return_message" or (kind == "approval_response_message" and dicts(message.get("approvals"))):
-            for one in dicts(message.get("tool_returns")) or dicts(message.get("approvals")) or [message]:
-                _returned(transcript, one)
-        elif kind in ("summary_message", "event_message", "approval_response_message"):
-            name = "compaction" if kind == "summary_message" else str(kind)
-            session.add(Note(name=name, data=message, source_time=parse_time(message.get("date"))))
-            if kind == "summary_message":  # what the model is sent in the place of what came before
-                transcript.history = [m for m in transcript.history[:1] if m.get("role") == "system"]
-                transcript.saw({"role": "user", "content": message.get("summary")}, id=text(message.get("id")))
-        else:
-            told = {"role": "system" if kind == "system_message" else "user", "content": message.get("content")}
-            transcript.saw(told, id=text(message.get("id")), when=parse_time(message.get("date")))
-    if reply:
-        _reply(transcript, reply)
+    _tell(transcript, messages)
     transcript.close()
     _token_ids(session, dicts(result.get("token_data")))
     composed = result.get("reward") if newer else None
@@ -135,6 +138,35 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
     metrics = {} if cost is None else {"cost": cost}
     session.add(End(answer=answer, error=failed, status="failed" if failed else "completed", metrics=metrics), "end")
     return session
+
+
+def _tell(transcript: Transcript, messages: list[dict[str, Any]]) -> None:
+    reply: list[dict[str, Any]] = []
+    for message in messages:
+        kind = message.get("message_type")
+        if kind in _REPLY:
+            if reply and reply[0].get("step_id") != message.get("step_id"):
+                _reply(transcript, reply)
+                reply = []
+            reply.append(message)
+            continue
+        if reply:
+            _reply(transcript, reply)
+            reply = []
+        if kind == "tool_return_message" or (kind == "approval_response_message" and dicts(message.get("approvals"))):
+            for one in dicts(message.get("tool_returns")) or dicts(message.get("approvals")) or [message]:
+                _returned(transcript, one)
+        elif kind in ("summary_message", "event_message", "approval_response_message"):
+            name = "compaction" if kind == "summary_message" else str(kind)
+            transcript.session.add(Note(name=name, data=message, source_time=parse_time(message.get("date"))))
+            if kind == "summary_message":  # what the model is sent in the place of what came before
+                transcript.history = [m for m in transcript.history[:1] if m.get("role") == "system"]
+                transcript.saw({"role": "user", "content": message.get("summary")}, id=text(message.get("id")))
+        else:
+            told = {"role": "system" if kind == "system_message" else "user", "content": message.get("content")}
+            transcript.saw(told, id=text(message.get("id")), when=parse_time(message.get("date")))
+    if reply:
+        _reply(transcript, reply)
 
 
 def _returned(transcript: Transcript, one: dict[str, Any]) -> None:
@@ -176,5 +208,6 @@ def _reply(transcript: Transcript, parts: list[dict[str, Any]]) -> None:
         answer,
         when=parse_time(first.get("date")),
         reasoning="\n\n".join(thoughts) or None,
+        id=ids[0] if ids else None,
         extra={"step_id": first.get("step_id"), "ids": ids},
     )

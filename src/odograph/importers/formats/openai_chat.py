@@ -1,6 +1,6 @@
 """Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too. Messages
-are in OpenAI's shape, or have Anthropic's content blocks (`tool_use`, `tool_result`, `thinking`). A `system` beside them comes
-first.
+are in OpenAI's shape, or have Anthropic's content blocks (`tool_use`, `tool_result`, `thinking`). A `system` (`system_prompt`)
+beside them comes first, and a message's `timestamp` is its time: so programs export talks that they keep in rows, such as Hermes.
 
 Each assistant message is one step and one call, with the messages before it as its request. `weight` (0: not trained) is
 kept on the call; everything else of a line is kept in the start's metadata.
@@ -58,7 +58,7 @@ def _is_chat(value: Any) -> bool:
     messages = obj(value).get("messages")
     if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
         return False
-    return not any("messageId" in m for m in dicts(messages))  # a thread of Amp
+    return not any("messageId" in m or "ts" in m for m in dicts(messages))  # of Amp, of Cline
 
 
 def _is_said(system: Any) -> bool:
@@ -80,8 +80,9 @@ def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session
     if any(obj(m).get("role") in _SWIFT for m in messages):
         messages = turns.chat(messages)
     about = without(value, "messages", "tools")
-    if _is_said(value.get("system")) and not any(obj(m).get("role") == "system" for m in messages):
-        messages = [{"role": "system", "content": about.pop("system")}, *messages]
+    beside = next((name for name in ("system", "system_prompt") if _is_said(value.get(name))), None)
+    if beside and not any(obj(m).get("role") == "system" for m in messages):
+        messages = [{"role": "system", "content": about.pop(beside)}, *messages]
     session = Session(NAME, key, count)
     task = next((content_text(m.get("content")) for m in dicts(messages) if m.get("role") == "user"), None)
     source = {"format": NAME, "path": path.name, **about}

@@ -4,7 +4,8 @@ An assistant's message is one call: its parts are texts, thoughts and tools with
 true is a compaction: what follows is sent behind it and behind the messages that it kept (`tail_start_id`). What OpenCode
 does not send again is in no later prompt: a reply that failed, results that were cleared since (`time.compacted`). A
 sub-agent is a session of its own whose `parent_id` names the parent: its start says so. A fork copies its parent's messages,
-with their times, and does not name the parent. Prompt tokens of a message leave the cached ones out.
+with their times, and does not name the parent. Prompt tokens of a message leave the cached ones out. Version 2 has tables of
+its own (`opencode_v2.py`), in which a fork names its parent, and a reply that failed is sent again.
 
 Source: sst/opencode, packages/opencode/src/session (1.18).
 """
@@ -28,6 +29,7 @@ from ..peek import keys
 from ..session import NotBegun, Session, parse_time
 from ..transcript import Transcript
 from ..views import Messages
+from . import opencode_v2
 
 NAME = "opencode"
 _TABLES = ("session", "message", "part", "project")
@@ -46,7 +48,7 @@ _FORKED = (
 def recognise(path: Path, head: bytes) -> bool:
     """A SQLite file with the tables, or an export: an object with `info` and `messages` of `info` and `parts`."""
     if head.startswith(b"SQLite format 3\x00"):
-        return has_tables(path, _TABLES)
+        return has_tables(path, _TABLES) or has_tables(path, opencode_v2.TABLES)
     if path.is_dir():
         return False
     root, found = keys(head)
@@ -72,8 +74,17 @@ def _of_export(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _of_database(path: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    newer, older = has_tables(path, opencode_v2.TABLES), has_tables(path, _TABLES)
     with rows(path) as ask:
-        for session in ask("select * from session order by time_created, id"):
+        seen: set[Any] = set()
+        for info, messages in opencode_v2.sessions(ask) if newer else ():
+            seen.add(info.get("id"))
+            if (of := text(info.get("fork_session_id"))) and (shared := _shared(info, messages)):
+                info |= {"forked": {"session": of, "messages": shared}}
+            yield info, messages
+        for session in ask("select * from session order by time_created, id") if older else ():
+            if session["id"] in seen:  # version 2 took it over
+                continue
             parts: dict[str, list[dict[str, Any]]] = {}
             for part in ask("select id, message_id, data from part where session_id = ? order by id", session["id"]):
                 parts.setdefault(str(part["message_id"]), []).append({"id": part["id"], **_data(part["data"])})
@@ -177,8 +188,20 @@ class _Talk:
             self.spots[id] = len(self.history)
         if message.get("role") == "assistant":
             self._reply(message)
+        elif message.get("role") in ("checkpoint", "note"):
+            self._noted(message)
         else:
             self._asked(message)
+
+    def _noted(self, message: dict[str, Any]) -> None:
+        """What the program says of the session; from a compaction on, prompts begin with what it left."""
+        data, when = obj(message.get("data")), parse_time(obj(message.get("time")).get("created"))
+        name = text(message.get("name")) or "compaction"
+        self.transcript.session.add(Note(name=name, data=data, source_time=when), "note", message.get("id"))
+        if message.get("role") == "checkpoint":
+            left = f"<summary>\n{data.get('summary')}\n</summary>\n\n<recent-context>\n{data.get('recent')}\n</recent-context>"
+            self.history = Messages()
+            self.history.add({"role": "user", "content": f"<conversation-checkpoint>\n{left}\n</conversation-checkpoint>"})
 
     def _asked(self, message: dict[str, Any]) -> None:
         parts = message["parts"]
@@ -190,7 +213,7 @@ class _Talk:
             return
         plain = all(isinstance(c, str) for c in content)
         said = {
-            "role": "user",
+            "role": message.get("role") if message.get("role") == "system" else "user",
             "content": "\n".join(content)
             if plain
             else [{"type": "text", "text": c} if isinstance(c, str) else c for c in content],
@@ -244,12 +267,17 @@ class _Talk:
             started=began,
             duration=ended - began if began is not None and ended is not None and ended >= began else None,
             error=message.get("error"),
-            extra={"id": message.get("id"), "parent": message.get("parentID"), **({"system": system} if system else {})},
+            extra={
+                "id": message.get("id"),
+                "parent": message.get("parentID"),
+                **{k: message[k] for k in ("agent", "retry") if message.get("kept") and k in message},
+                **({"system": system} if system else {}),
+            },
         )
         for part in tools:
             _result(self.transcript, part)
         stopped = failed.get("name") == _STOPPED and any(p.get("type") not in ("step-start", "reasoning") for p in parts)
-        if failed and not stopped:  # not sent again
+        if failed and not stopped and not (message.get("kept") and (said or thoughts or calls)):  # not sent again
             return
         as_text = [t for p in parts if (t := _said(p) or (text(p.get("text")) if p.get("type") == "reasoning" else None))]
         other = {"role": "assistant", "content": "\n".join(as_text) or None, **asked}
@@ -258,6 +286,8 @@ class _Talk:
         else:
             self.history.add(answer, (whose, other) if thoughts else None)
         for part in tools:
+            if message.get("kept") and obj(part.get("state")).get("status") not in ("completed", "error"):
+                continue
             cleared = parse_time(obj(obj(part.get("state")).get("time")).get("compacted"))
             if cleared is not None:
                 self.cleared.append((len(self.history), cleared))
@@ -325,7 +355,8 @@ def _result(transcript: Transcript, part: dict[str, Any]) -> None:
     began, ended = parse_time(times.get("start")), parse_time(times.get("end"))
     about = obj(state.get("metadata"))
     id = text(part.get("callID"))
-    child = text(about.get("sessionId")) if part.get("tool") == "task" else None  # a sub-agent has a session of its own
+    named = text(about.get("sessionId")) or text(about.get("sessionID"))
+    child = named if part.get("tool") in ("task", "subagent") else None  # a sub-agent has a session of its own
     transcript.result(
         id,
         result=_result_of(state) if status == "completed" else None,

@@ -25,6 +25,10 @@ from . import openhands_v0, openhands_v1
 NAME = "openhands"
 
 
+#: What holds the events of a file that is an object: `items` and `events` are the pages of its servers.
+_LISTS = ("trajectory", "items", "events")
+
+
 def recognise(path: Path, head: bytes) -> bool:
     """Events with a source and an action, observation or V1 kind, alone or as a `history`; a folder with V1 events."""
     if not head:
@@ -34,7 +38,7 @@ def recognise(path: Path, head: bytes) -> bool:
         return _are_events(keys, "")
     if root != "{":
         return False
-    if _are_events(keys, "trajectory."):
+    if any(_are_events(keys, f"{name}.") for name in _LISTS):
         return "trajectory.response" not in keys
     line = len(keys & {"instruction", "test_result", "metadata", "metrics", "git_patch", "instance", "error"}) >= 2
     if "history" in keys:
@@ -91,10 +95,10 @@ def read(path: Path) -> Iterator[Session]:
     if isinstance(value, dict) and "history" in value:
         yield _from_line(path, value, Counter())
         return
-    events = items(obj(value).get("trajectory")) or items(value)
+    events = next((found for name in _LISTS if (found := items(obj(value).get(name)))), items(value))
     if not dicts(events):
         raise InvalidInput("an OpenHands file without an event, or a line that has a history")
-    source = {**without(obj(value), "trajectory"), "format": NAME, "path": path.name}
+    source = {**without(obj(value), *_LISTS), "format": NAME, "path": path.name}
     if _are_v1(events):
         yield openhands_v1.from_events(NAME, events, source)
     else:

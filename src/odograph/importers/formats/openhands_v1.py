@@ -15,6 +15,7 @@ from ...errors import InvalidInput
 from ...prefix import Prefix
 from ...shape import arguments, content_text, dicts, integer, items, nanoseconds, number, obj, score, text, without
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart, Tokens
+from .. import peek
 from ..session import Session, observed_where, parse_time
 
 _ENDED: dict[str, Status] = {"finished": "completed", "error": "failed", "stuck": "failed", "deleting": "cancelled"}
@@ -33,7 +34,7 @@ def from_folder(format: str, path: Path, folder: Path) -> Session:
     """A session from a folder with `events/` and, where it is there, `base_state.json`."""
     events: list[Any] = []
     bad: list[str] = []
-    for file in sorted((folder / "events").glob("*.json"), key=_number):
+    for file in sorted(peek.files_in(folder / "events", "*.json"), key=_number):
         try:
             events.append(loads(file.read_bytes()))
         except InvalidInput:

@@ -1,0 +1,55 @@
+"""Folders of `memory:` stores: other processes, which remove what killed ones left, leave those that are used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odograph.store import memory
+
+
+def test_no_process_removes_a_folder_that_is_new(tmp_path: Path) -> None:
+    """A folder is locked before it has the name by which other processes find it; what nobody holds goes."""
+    folder = memory.fresh("some-", tmp_path)
+    (tmp_path / "some-left").mkdir()
+    memory._sweep(tmp_path, "some-")
+    assert [*tmp_path.iterdir()] == [folder]
+    fd = memory.hold(folder)
+    memory._sweep(tmp_path, "some-")
+    assert folder.exists()
+    os.close(fd)
+    memory._sweep(tmp_path, "some-")
+    assert not folder.exists()
+
+
+def test_a_store_that_is_used_again_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a store that was closed, and is used again, is another one of the same name, and locked as the first."""
+    folder = memory.fresh("some-", tmp_path)
+    monkeypatch.setitem(memory._made, str(folder), os.getpid())
+    os.close(memory.hold(folder))
+    folder.rmdir()
+    fd = memory.hold(folder)
+    memory._sweep(tmp_path, "some-")
+    assert [*tmp_path.iterdir()] == [folder]
+    os.close(fd)
+
+
+def test_a_folder_that_took_the_place_of_one_that_went_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is late with removing a folder does not remove another one of that name, whose store is used by now."""
+    folder = tmp_path / "some-a"
+    folder.mkdir()
+
+    def late(path: Path, flags: int, real: Any = os.open) -> int:
+        monkeypatch.undo()
+        fd: int = real(path, flags)
+        shutil.move(path, tmp_path / "gone")
+        folder.mkdir()
+        return fd
+
+    monkeypatch.setattr(memory.os, "open", late)
+    memory._sweep(tmp_path, "some-")
+    assert folder.exists() and (tmp_path / "gone").exists()
