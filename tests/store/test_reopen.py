@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -429,6 +430,30 @@ def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
             process.wait()
             process.stdout.close()
         until(lambda folder=folder: odograph.open("memory:").close() or not folder.exists())  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("how", ["closed", "deleted"])
+def test_a_memory_store_that_is_used_again_is_nobodys_to_remove(how: str) -> None:
+    """A `memory:` store that was closed, or whose folder was deleted, and that records again: what another process opens leaves it."""
+    store = odograph.open("memory:")
+    store.record(task="before").finish()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if how == "closed":
+            store.close()
+        else:
+            shutil.rmtree(store.root)
+            store.backend.journal.check()
+        store.record(task="after").finish()
+        done = subprocess.run(
+            [sys.executable, "-c", "import odograph; odograph.open('memory:')"], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        store.backend.journal.check()
+        assert store.health()["files_lost"] == (how == "deleted")
+    assert "after" in [t.task for t in store.trajectories()]
+    store.close()
+    assert not store.root.exists()
 
 
 def test_a_memory_store_goes_with_its_process_and_reopens_in_a_child() -> None:
