@@ -14,7 +14,6 @@ BYTES = 256_000_000  # text, bytes and numbers
 LITTLE = 8  # bytes that a number counts
 
 _FLAT = frozenset((str, int, float, bool, type(None), orjson.Fragment))
-_NUMBERS = frozenset((int, float))
 #: A fragment went through `encode` already.
 _PLAIN = _FLAT | {dict, list, tuple}
 _MANY = BYTES // LITTLE
@@ -31,7 +30,13 @@ def is_small(value: Any) -> bool:
     Each value counts as often as the encoder would meet it. Few are no growth; of many, three items of large lists are looked at.
     Yes for all that is no such growth.
     """
-    if type(value) is list and len(value) > _LONG and type(value[0]) in _NUMBERS and not get_referents(*value):  # token ids
+    # by `is`: the metaclass of an agent's class may raise where types are compared, or looked up in a set
+    if (
+        type(value) is list
+        and len(value) > _LONG
+        and ((kind := type(value[0])) is int or kind is float)
+        and not get_referents(*value)
+    ):  # token ids
         return True
     left, level = _FEW, [value]
     while level:  # the values one level deeper, by the garbage collector's own eyes: no code of Python's looks at each

@@ -81,7 +81,9 @@ def snapshot(value: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """An object as the plain JSON types it stands for (SDK models, dataclasses, arrays); plain types as they are."""
-    return value if type(value) in (str, dict, list, int, float, bool, type(None)) else one_level(value)
+    kind = type(value)  # by `is`: the metaclass of an agent's class may raise where types are compared
+    plainly = kind is str or kind is dict or kind is list or kind is int or kind is float or kind is bool or value is None
+    return value if plainly else one_level(value)
 
 
 _SIMPLE = frozenset((str, int, bool, orjson.Fragment))
@@ -100,12 +102,12 @@ def _encode_flat(values: tuple[Any, ...]) -> bytes:
 
 def encode_message(message: Any) -> bytes:
     """`encode`, faster for what most messages are: an object whose values are all text, which holds no number at all."""
-    if type(message) is dict and _SIMPLE.issuperset(map(type, message.values())):
-        try:
+    try:
+        if type(message) is dict and _SIMPLE.issuperset(map(type, message.values())):
             return orjson.dumps(message, None, OPTIONS)
-        except Exception as error:
-            if of_a_signal(error):
-                raise
+    except Exception as error:
+        if of_a_signal(error):
+            raise
     return encode(message)
 
 

@@ -240,7 +240,7 @@ class _Walk:
         if type(found) is dict and TAG in found:
             self.room -= len(found["value"])
             return found
-        if type(found) in _CONTAINERS:
+        if any(type(found) is one for one in _CONTAINERS):
             return self.written(found, depth)
         return self.of(found, depth + 1)
 

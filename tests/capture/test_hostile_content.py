@@ -297,16 +297,37 @@ def test_a_type_that_answers_no_question() -> None:
     class Closed(metaclass=Meta):
         pass
 
-    gone = weakref.proxy(Gone())
+    class Unequal(type):
+        """A metaclass that raises where types are compared, or looked up in a set."""
+
+        def __eq__(cls, other: object) -> bool:
+            raise RuntimeError("eq")
+
+        def __hash__(cls) -> int:
+            raise RuntimeError("hash")
+
+    class Alone(metaclass=Unequal):
+        pass
+
+    @odograph.action
+    def tool(x: Any) -> Any:
+        return x
+
+    gone, alone = weakref.proxy(Gone()), Alone()
     with odograph.open("memory:") as store:
+        before = store.health()["faults"]
         with store.record(task="t") as run:
-            for value in (Closed, gone):
+            for value in (Closed, gone, alone):
                 run.action("a", {"v": value}, value)
                 run.action("a", {}, {"success": value}, ok=value)
                 run.llm_call(model="m", messages=[value], response=value, usage=value, tools=value, params=value)
+                message = {"role": "user", "content": value}
+                run.llm_call(model="m", messages=[message], response="r", token_ids=[value] * 300, logprobs=value)
+                assert tool(value) is value
             run.finish(gone, metrics=gone)
         trajectory = store.trajectory(run.id)
-        assert (len(trajectory.actions), len(trajectory.llm_calls), trajectory.status) == (4, 2, "completed")
+        assert (len(trajectory.actions), len(trajectory.llm_calls), trajectory.status) == (9, 6, "completed")
+        assert store.health()["faults"] == before
 
 
 NAMES = ("role", "content", "choices", "message", "usage", "prompt_tokens", "tool_calls", "function", "arguments", "output", "type", "success", "model")  # fmt: skip

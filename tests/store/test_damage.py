@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import random
 import shutil
 from collections.abc import Iterator
@@ -77,13 +78,19 @@ def commands(ids: list[str], out: Path) -> Iterator[list[str]]:
     yield from (["lineage", ids[0]], ["diff", *ids], ["diff", *ids, "--json"], ["tail", ids[0]], ["train", "--dry-run"])
     yield from (["export", "--to", to, "-o", str(out / to)] for to in ("jsonl", "openai", "trl-grpo"))
     yield ["sql", "select kind, count(*) from records group by 1"]
+    yield from (["view", "--html", str(out) + ".html"], ["seal"], ["ls"], ["doctor"])
 
 
 def status(command: list[str], where: Path) -> tuple[int, str]:
     """The exit status of a command, and what it says on stderr."""
     out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        found = main([*command, "--store", str(where)])
+    shown = logging.StreamHandler(err)  # pytest's own handlers keep the program's away
+    odograph.logger.addHandler(shown)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            found = main([*command, "--store", str(where)])
+    finally:
+        odograph.logger.removeHandler(shown)
     return found, err.buffer.getvalue().decode(errors="replace")  # type: ignore[attr-defined]
 
 
@@ -96,24 +103,31 @@ def check(store: Path, data: bytes, place: tuple[Any, ...], tmp_path: Path) -> N
     journal(where).write_bytes(data)
     with odograph.open(store) as whole:
         before = {t.id: t.to_dict() for t in whole.trajectories()}
-    damaged = False
+    damaged = broken = False
     touched = set()
     for line in data.split(b"\n")[:-1]:
         try:
             decode(line, "w")
         except DAMAGE:
             damaged = True
+            with contextlib.suppress(*DAMAGE):
+                msgspec.json.decode(line)
+                continue
+            broken = True
     lines = journal(store).read_bytes().split(b"\n")
     if not data.startswith(lines[0] + b"\n"):  # it says who wrote every line
         touched = set(before)
     for line in set(lines).symmetric_difference(data.split(b"\n")):
         touched |= {id for id in before if id.encode() in line}
+    sealed = False
     for command in commands(list(before), out):
         found, said = status(command, where)
         assert found in (0, 1, 2), (place, command)
         assert "Traceback" not in said, (place, command, said)
         if command == ["doctor"] and damaged:
             assert found == 1, (place, "doctor says nothing of a damaged line")
+        assert sealed or not broken or "damaged line" in said, (place, command, "a line is lost without a word")
+        sealed = sealed or command == ["seal"]
     with odograph.open(where) as after:
         for id in before.keys() - touched:
             assert after.trajectory(id).to_dict() == before[id], (place, "a run without a damaged line has changed")
@@ -164,3 +178,29 @@ def test_items_that_are_equal_to_one_another_in_a_long_row(store: Path) -> None:
     for k in range(n):
         streams.add("w", msgspec.json.decode(b'{"kind":"message","trajectory":"t","stream":1,"n":%d,"hash":"","%b}' % (k, b'body":"x"' if not k else b'same":%d' % (k - 1)), type=MessageLine))  # fmt: skip
     assert streams.item("w", 1, n - 1) == "x"
+
+
+def test_a_damaged_line_is_told_by_each_process_that_reads(store: Path, tmp_path: Path) -> None:
+    """Reading leaves the line out and says so once, with its file and byte; sealing says so, too."""
+    where = Path(shutil.copytree(store, tmp_path / "s", ignore=shutil.ignore_patterns("catalog*")))
+    data = journal(where).read_bytes()
+    at = data.index(b'{"kind":"reward"')
+    journal(where).write_bytes(data[:at] + b"#" + data[at + 1 :])
+    for command in (["ls"], ["stats"], ["export", "--to", "jsonl", "-o", str(tmp_path / "out")], ["tail"], ["seal"]):
+        found, said = status(command, where)
+        assert (found, said.count(f"at byte {at}")) == (0, 1), (command, said)
+    assert status(["ls"], where) == (0, "")  # what was sealed stands in the report of the doctor
+    assert status(["doctor"], where)[0] == 1
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]", '{"redact": 5}', '{"durability": "never"}', "\xff"])
+def test_damaged_settings_are_told_by_the_doctor(store: Path, tmp_path: Path, text: str) -> None:
+    """Nothing can be recorded where nobody knows what to redact: the doctor says why."""
+    where = Path(shutil.copytree(store, tmp_path / "s"))
+    (where / "store.json").write_text(text, encoding="latin-1")
+    with odograph.open(where) as damaged:
+        (found,) = damaged.examine()["damages"]
+    assert (found["file"], found["torn"]) == ("store.json", False)
+    assert "nothing can be recorded until the file is put back" in found["reason"]
+    assert status(["doctor"], where)[0] == 1
+    assert status(["ls"], where) == (0, "")

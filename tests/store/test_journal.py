@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -212,6 +213,38 @@ def test_a_full_disk_breaks_nothing_and_loses_nothing_that_fits_later(tmp_path: 
         assert store.damages() == []
 
 
+NO_HEADER = """
+    import os, resource, sys, warnings, odograph
+    warnings.simplefilter("ignore")
+    store = odograph.open(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+    run = store.record(task="full")
+    for i in range(20):
+        run.note(i)
+    with store.backend.journal.lock:  # the thread that tries again is not in the middle of it
+        assert os.listdir(sys.argv[1] + "/journal") == [], os.listdir(sys.argv[1] + "/journal")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    run.finish()
+    store.close()
+    print(run.id)
+"""
+
+
+def test_a_disk_that_is_full_at_the_beginning_of_a_file_gets_no_empty_files(tmp_path: Path) -> None:
+    """Each record tries to begin the file; none of the tries leaves one, and all is there once the disk has room."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(NO_HEADER), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ODOGRAPH_STRICT": "0"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with odograph.open(tmp_path) as store:
+        assert [n.data for n in store.trajectory(done.stdout.strip()).notes] == list(range(20))
+        assert store.damages() == []
+
+
 UNPRIVILEGED = """
     import os, sys, warnings
     import odograph
@@ -376,6 +409,60 @@ def test_a_signal_handler_may_record(store: odograph.Store) -> None:
     assert [c.messages[0]["content"] for c in t.llm_calls] == [str(i) for i in range(2000)]
     assert t.notes
     assert store.damages() == []
+    assert store.health()["files_lost"] == 0
+
+
+def test_a_signal_handler_that_records_while_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the handler writes between the look at the file and the comparison is nothing that another program wrote."""
+    with odograph.open(tmp_path, durability="sync") as store, store.record(task="signal") as run:
+        run.note("first")
+        real, fstat = os.write, os.fstat
+
+        def write(fd: int, data: bytes) -> int:
+            monkeypatch.setattr(os, "write", real)
+            done = real(fd, data)
+            run.note("behind a write that is not counted yet")
+            return done
+
+        def look(fd: int) -> os.stat_result:
+            monkeypatch.setattr(os, "fstat", fstat)
+            found = fstat(fd)
+            run.note("behind the look")
+            return found
+
+        monkeypatch.setattr(os, "write", write)
+        run.note("second")
+        monkeypatch.setattr(os, "fstat", look)
+        run.note("third")
+        assert store.health()["files_lost"] == 0
+        assert len(store.trajectory(run.id).notes) == 5
+
+
+def test_a_signal_handler_that_records_while_waiting_lines_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of failed writes are each written once, also where the handler writes the others in between."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    with odograph.open(tmp_path) as store, store.record(task="signal") as run:
+        run.note(0)
+        real = os.write
+
+        def full(fd: int, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        def again(fd: int, data: bytes) -> int:
+            monkeypatch.setattr(os, "write", real)
+            run.note("from the handler")
+            return real(fd, data)
+
+        with store.backend.journal.lock, warnings.catch_warnings():  # no sync tries in between
+            warnings.simplefilter("ignore", RuntimeWarning)  # the disk is full, said once in a process
+            monkeypatch.setattr(os, "write", full)
+            for n in range(1, 5):
+                run.note(n)
+            monkeypatch.setattr(os, "write", again)
+            run.note(5)
+        assert (store.health()["waiting"], store.health()["lost"]) == (0, 0)
+        assert "No space left" in str(store.health()["last_fault"])
+        assert sorted(map(str, (n.data for n in store.trajectory(run.id).notes))) == [*"012345", "from the handler"]
 
 
 def test_sync_durability_and_memory_stores(tmp_path: Path) -> None:
@@ -397,8 +484,9 @@ def test_sync_durability_and_memory_stores(tmp_path: Path) -> None:
         odograph.open(tmp_path / "file")
 
 
-def test_damage_that_comes_later_is_found(tmp_path: Path) -> None:
-    """A line that was whole when the catalog read it, and is not any more: `damages` names file and byte, `validate` is not valid."""
+def test_damage_that_comes_later_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line that was whole when the catalog read it, and is not any more: reading the trajectory says so once, `damages` names file
+    and byte, `validate` is not valid."""
     with odograph.open(tmp_path / "s") as store:
         with store.record(task="t") as run:
             run.note("whole", name="n")
@@ -408,7 +496,8 @@ def test_damage_that_comes_later_is_found(tmp_path: Path) -> None:
     at = whole.index(b'{"kind":"note"')
     journal.write_bytes(whole[:at] + b"@" + whole[at + 1 :])
     with odograph.open(tmp_path / "s") as store:
-        assert store.trajectory(run.id).notes == []
+        assert store.trajectory(run.id).notes == store.trajectory(run.id).notes == []
+        assert caplog.text.count(f"trajectory {run.id!r} has a damaged line, which is left out") == 1
         assert [(d.file, d.offset, d.torn) for d in store.damages()] == [(journal.name, at, False)]
         assert "malformed_json" in {f.code for f in store.validate().errors}
 

@@ -7,18 +7,20 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import odograph
 from odograph.capture.faults import fault
+from odograph.cli import main
 from odograph.runtime import TaskResponse
 from odograph.store import memory
 from tests.waiting import until
@@ -290,7 +292,7 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
         (notes,) = [t.notes for t in store.trajectories()]
         assert notes[0].data == "acknowledged"
         store.close()
-    assert len([w for w in said if "was deleted, cut or moved while it was written" in str(w.message)]) == 1
+    assert len([w for w in said if "was deleted, moved or changed by another program" in str(w.message)]) == 1
     assert next(odograph.open(tmp_path / "moved").trajectories()).task == "before"
 
 
@@ -301,7 +303,7 @@ def test_a_journal_that_another_program_cut_is_noticed(tmp_path: Path) -> None:
         (file,) = (tmp_path / "s" / "journal").glob("*.jsonl")
         store.backend.journal.check()  # as each sync does
         os.truncate(file, 0)
-        with pytest.warns(RuntimeWarning, match="was deleted, cut or moved"):
+        with pytest.warns(RuntimeWarning, match="was deleted, moved or changed"):
             store.backend.journal.check()
         assert store.health()["files_lost"] == 1
         run = store.record(task="after")
@@ -324,27 +326,73 @@ def test_a_store_of_a_relative_name_stays_where_it_was_opened(tmp_path: Path, mo
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
-@pytest.mark.parametrize("left", [0.0, 0.02, 0.5, 0.97])
-def test_what_is_recorded_between_a_cut_and_its_notice(tmp_path: Path, left: float) -> None:
-    """A record that is written behind what a cut left of a file, perhaps half a line, stands in the next file, too: also where the
-    file is longer then than it was."""
+#: What another program may leave of a journal's bytes.
+OVERWRITTEN: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda data: b"",
+    "cut in the header": lambda data: data[: len(data) // 50],
+    "cut in a line": lambda data: data[: len(data) // 2],
+    "cut in the last line": lambda data: data[:-5],
+    "half a line behind": lambda data: data + b'{"kind":"note"',
+    "a line behind": lambda data: data + b'{"kind":"note"}\n',
+    "another, longer file": lambda data: b"x" * (2 * len(data)),
+    "another file of this length": lambda data: b"y" * len(data),
+    "no newline at the end": lambda data: data[:-1] + b"}",
+}
+
+
+@pytest.mark.parametrize("how", OVERWRITTEN)
+def test_what_is_recorded_behind_what_another_program_wrote(tmp_path: Path, how: str) -> None:
+    """A record that is written before the change of a file is noticed, perhaps behind half a line, stands in the next file, too: also
+    where the file is longer then than it was. Recording says so once."""
     store = odograph.open(tmp_path / "s")
     for _ in range(3):
         store.record(task="before").finish()
     (file,) = (tmp_path / "s" / "journal").glob("*.jsonl")
     journal = store.backend.journal
-    with journal.lock, warnings.catch_warnings():  # no sync comes in between
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with journal.lock, warnings.catch_warnings(record=True) as said:  # no sync comes in between
+        warnings.simplefilter("always")
         journal.check()
-        os.truncate(file, int(os.path.getsize(file) * left))
+        file.write_bytes(OVERWRITTEN[how](file.read_bytes()))
         run = store.record(task="after")
         run.note({"kind": "note", "said": "acknowledged"})
         journal.check()
+    assert [str(one.message).partition(" was ")[2][:25] for one in said] == ["deleted, moved or changed"]
     assert store.health()["files_lost"] == 1
     run.finish()
-    found = next(t for t in odograph.open(tmp_path / "s").trajectories() if t.id == run.id)
-    assert (found.task, found.status, len(found.notes)) == ("after", "completed", 1)
-    assert found.notes[0].data == {"kind": "note", "said": "acknowledged"}
+    with odograph.open(tmp_path / "s") as after:
+        found = after.trajectory(run.id)
+        assert (found.task, found.status, len(found.notes)) == ("after", "completed", 1)
+        assert found.notes[0].data == {"kind": "note", "said": "acknowledged"}
+
+
+def test_a_store_in_a_folder_whose_name_is_no_utf_8(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Recording, reading and the commands work; sealing, and reading what was sealed before the folder got its name, say what is wrong.
+    Nothing is taken for damaged, and under another name all of it is there."""
+    odd, good = tmp_path / os.fsdecode(b"st\xff\xe9re"), tmp_path / "store"
+    with odograph.open(odd) as store:
+        store.record(task="first").finish()
+        assert [t.task for t in store.trajectories()] == ["first"]
+        with pytest.raises(
+            odograph.StoreError, match="is no UTF-8, and Parquet files are written and read under names in UTF-8 alone"
+        ):
+            store.seal()
+        assert not list(odd.rglob("*.parquet*"))
+    for command in ("ls", "stats", "doctor", "validate", "tail"):
+        assert main([command, "--store", str(odd)]) == (1 if command == "validate" else 0), capfd.readouterr()
+    odd.rename(good)
+    with odograph.open(good) as store:
+        store.seal()
+        store.record(task="second").finish()
+    good.rename(odd)
+    with odograph.open(odd) as store, pytest.raises(odograph.StoreError, match="rename the folder"):
+        list(store.summaries())
+    assert main(["doctor", "--store", str(odd)]) == 1
+    assert main(["doctor", "--repair", "--store", str(odd)]) == 1
+    assert "rename the folder" in capfd.readouterr().err
+    odd.rename(good)
+    with odograph.open(good) as store:
+        assert sorted(t.task for t in store.trajectories()) == ["first", "second"]
+        assert store.damages() == []
 
 
 def test_a_folder_or_a_pipe_of_a_journals_name_is_no_journal(tmp_path: Path) -> None:
@@ -395,19 +443,44 @@ def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
 
 
 def test_what_is_no_folder_of_ours_is_passed_over_when_others_are_swept(tmp_path: Path) -> None:
-    """A file, or a folder that another process removes at this moment; what nobody holds goes. A folder that another process swept
-    before it was held is made again."""
+    """A file, or a folder that another process removes at this moment; what nobody holds goes. A folder of ours that another
+    process swept is made again."""
     (tmp_path / "of-file").touch()
     (tmp_path / "of-dead").mkdir()
     made = memory.fresh("of-", tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"of-file", made.name}
     folder = memory.made()
+    os.close(memory.hold(folder))
     folder.rmdir()
     os.close(memory.hold(folder))
     assert folder.is_dir()
     memory.remove(folder)
     with pytest.raises(odograph.StoreError, match="is gone"):
         memory.hold(made.with_name("gone"))
+
+
+@pytest.mark.parametrize("how", ["closed", "deleted"])
+def test_a_memory_store_that_is_used_again_is_nobodys_to_remove(how: str) -> None:
+    """A `memory:` store that was closed, or whose folder was deleted, and that records again: what another process opens leaves it."""
+    store = odograph.open("memory:")
+    store.record(task="before").finish()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if how == "closed":
+            store.close()
+        else:
+            shutil.rmtree(store.root)
+            store.backend.journal.check()
+        store.record(task="after").finish()
+        done = subprocess.run(
+            [sys.executable, "-c", "import odograph; odograph.open('memory:')"], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        store.backend.journal.check()
+        assert store.health()["files_lost"] == (how == "deleted")
+    assert "after" in [t.task for t in store.trajectories()]
+    store.close()
+    assert not store.root.exists()
 
 
 def test_a_memory_store_goes_with_its_process_and_reopens_in_a_child() -> None:

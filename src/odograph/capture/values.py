@@ -48,7 +48,7 @@ def number(value: Any, what: str) -> float | dict[str, Any] | None:
 def truth(value: Any) -> bool | None:
     """True or False; None where the value itself can't say."""
     try:
-        return bool(value) if type(value) in (int, float, str) else answer_of(lambda: bool(value), type(value))
+        return bool(value) if _is_exactly(value, int, float, str) else answer_of(lambda: bool(value), type(value))
     except Refused:
         return None
 
@@ -76,12 +76,17 @@ def status_of(error: BaseException) -> Status:
     return "failed"
 
 
+def _is_exactly(value: Any, *kinds: type) -> bool:
+    """Whether the type of a value is one of these: by `is`, as the metaclass of a class may raise where types are compared."""
+    return any(type(value) is kind for kind in kinds)
+
+
 def listed(values: Any) -> Any:
     """Ids, logprobs or messages as a list. An iterator is left as it is: its items are the agent's."""
     if values is None or type(values) is list:
         return values
     kind = type(values)
-    if kind in (tuple, range, set, frozenset, deque, type({}.values()), type({}.keys())):
+    if _is_exactly(values, tuple, range, set, frozenset, deque, type({}.values()), type({}.keys())):
         return list(values)
     if issubclass(kind, tuple):
         return list(tuple.__getitem__(values, slice(None)))
@@ -101,7 +106,7 @@ def _sequence(values: Any) -> Any:
 
 
 def tokens_of(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[str, Any]]:
-    if type(ids) not in (list, type(None)) or type(logprobs) not in (list, type(None)):  # what is no list is kept as it is
+    if not _is_exactly(ids, list, type(None)) or not _is_exactly(logprobs, list, type(None)):  # what is no list is kept as it is
         return [{k: v for k, v in (("token_ids", ids), ("logprobs", logprobs)) if v is not None}]
     if ids and logprobs and type(ids[0]) is int and type(logprobs[0]) is float:
         return [{"token_ids": ids, "logprobs": logprobs}]

@@ -388,6 +388,8 @@ class Backend:
         """Before a journal file is made, and while it is written: the settings go to the store, or those of the store are taken
         over, which another process may have made meanwhile. Raises StoreError where these can't be applied."""
         self._seal_soon()
+        if self._asked.memory:  # it may have been closed, or deleted, and is used again
+            self._hold = memory.held(self.folder, self._hold)
         try:
             found = os.stat(self.folder / FILE)
             signature = (found.st_ino, found.st_size, found.st_mtime_ns)
@@ -398,8 +400,6 @@ class Backend:
         if signature is None or signature != self._signature or self._unread is not None:
             self._settle()
             self._apply()
-        if self._hold < 0 and self._asked.memory:  # it was closed, and is used again
-            self._hold = memory.hold(self.folder)
         why_not = self._why_not or self._unread
         if why_not is not None:
             raise StoreError(why_not)

@@ -31,12 +31,12 @@ from ..errors import NotFound, StoreError
 from ..totals import by_name
 from .figures import ORDER, Figures, Reading
 from .filters import EVERY, Filters
-from .indexing import Batch, as_rewards, searchable, standing_of, uses_with
+from .indexing import Batch, as_rewards, searchable, standing_of, tell_damage, uses_with
 from .journal import file_mode, is_alive
 from .lake import Lake, Part
 from .layout import RECORDS, SUMMARY, TRAJECTORIES
 from .learning import learn
-from .lines import Damage, File, Gone, complete_lines, journals, open_file, read_range, size_of, unfinished
+from .lines import Damage, File, Gone, complete_lines, journals, open_file, read_range, settled_time, size_of, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
 from .rows import (
     IDS,
@@ -92,6 +92,7 @@ class Catalog:
         self._inode = 0
         self._text = self._searches = False
         self._each: Each | None = None
+        self._told = 0  # the damaged lines of the journal that a warning counted
         self._lock = threading.RLock()  # one transaction at a time on the one connection
         self._db = self._open()
 
@@ -277,7 +278,7 @@ class Catalog:
 
     def _look(self) -> None:
         """Lists and measures all files, and finds out whose writers live."""
-        folder_time = _settled_time(self._journal)
+        folder_time = settled_time(self._journal)
         self._reopen_if_replaced()
         # first what others have indexed, then the files: one that appears in between is not taken for one that vanished
         self._data_version = self._version_of_data()
@@ -297,6 +298,7 @@ class Catalog:
         gone = [(name,) for name, size in indexed.items() if name not in sizes and sealed.get(name, -1) >= size]
         if gone:  # all of it is sealed
             self._db.executemany("delete from files where name=?", gone)
+            self._db.executemany("delete from damages where file=?", gone)
             for (name,) in gone:
                 del indexed[name]
                 self._files.pop(name, None)
@@ -316,6 +318,7 @@ class Catalog:
         self._final = {name: (sizes[name], indexed[name]) for name in dead}
         self._growing = [(str(f.path), f) for f in files if f.name not in dead]
         self._folder_time, self._looked = folder_time, time.monotonic()
+        self._told = tell_damage(self._db, self._told)
 
     def _reopen_if_replaced(self) -> None:
         """The folder of a store may have been deleted or exchanged: then so was the catalog."""
@@ -695,13 +698,3 @@ class Catalog:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(unpacked(key), kind, step, found[3] if found else "")
         yield from (Hit(*found) for found in self._lake.matching(words, files))
-
-
-def _settled_time(folder: Path) -> int:
-    """The folder's time of change, -1 where a file could still appear without changing it: file systems' clocks are coarse."""
-    try:
-        changed = os.stat(folder).st_mtime_ns
-    except OSError:
-        return -1
-    coarse = 2_100_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
-    return changed if time.time_ns() - changed >= coarse else -1

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ..codec import DAMAGE, encode
+from ..log import logger
 from ..totals import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
@@ -63,6 +64,19 @@ class _Scan(msgspec.Struct):
 _scan = msgspec.json.Decoder(_Scan).decode
 _Head = msgspec.defstruct("_Head", [("kind", str), ("trajectory", str, "")])
 _head = msgspec.json.Decoder(_Head).decode
+
+
+def tell_damage(db: sqlite3.Connection, told: int = 0) -> int:
+    """Warns of the damaged lines of the journal if there are more than were told. Returns their number."""
+    count, *first = db.execute("select count(*), file, min(offset), reason from damages").fetchone()
+    if count > told:
+        logger.warning(
+            "the journal has damaged lines, %d in all, which are left out (%s at byte %s: %s); all others are read:"
+            " `odograph doctor` lists damaged lines",
+            count,
+            *first,
+        )
+    return int(count)
 
 
 class Batch:

@@ -7,8 +7,8 @@ Laws:
 - A write that fails leaves no half line: the file is cut back, and the data is kept and written first the next time.
 - A file that may not grow any more is followed by the next one.
 - After `os.fork` the child opens a file of its own; the parent's is never touched.
-- A file that was deleted, or whose folder was exchanged, is noticed with the next sync. What was written since the last one is
-  written again, into a new file.
+- A file that was deleted, moved, or changed by another program is noticed with the next sync. What was written since the last one
+  is written again, into a new file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..codec import IdMaker, encode
 from ..types import SCHEMA_VERSION
+from .lines import whole_lines
 
 if TYPE_CHECKING:
     from ..redact import Redactor
@@ -80,13 +81,12 @@ class Journal:
         self._size = _FULL
         #: The size at which the file is looked for, or the next one begun.
         self._limit = 0
-        #: The size at which the file was last looked for.
-        self._seen = 0
-        #: The size of the file's head.
-        self._head = 0
+        self._seen = 0  # the size at which the file was last looked for
+        self._head = 0  # the size of the file's head
         self._stream = 0
         self._last = 0
         self._seq = 0
+        self._given = 0  # the size that the file has at most, if nobody else writes to it
         self._backlog: list[bytes] = []
         self._backlog_size = 0
         self._dirty = False
@@ -154,17 +154,20 @@ class Journal:
             self._keep(data)
             self._retry()
             return
+        size = len(data)  # now: a signal handler, which may record, must not come between load and store of a figure
         try:
             if self._size > self._limit:
                 self._turn()
                 if self._backlog:
                     self._keep(data)
                     return
+            self._given += size
             done = os.write(self._fd, data)
-            if done != len(data):
+            if done != size:
                 self._finish(data, done)
-            self._size += done
+            self._size += size
         except OSError as error:
+            self._given -= size
             self._keep(data)
             if self._ends(error):
                 self._retry()
@@ -188,7 +191,7 @@ class Journal:
             try:  # nobody else writes this file: its end is ours to cut
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - done)
             except OSError:  # a torn line at the end of a file costs nothing: go on in another
-                self._size = _FULL
+                self._size = self._given = _FULL
             raise
 
     def _keep(self, data: bytes) -> None:
@@ -212,20 +215,27 @@ class Journal:
 
     def _retry(self) -> None:
         while self._backlog:
+            data = self._backlog.pop(0)  # a signal handler that records in between writes the others
+            size = len(data)
             try:
                 if self._size > self._limit:
                     self._turn(check=False)
-                data = self._backlog[0]
+                self._given += size
                 done = os.write(self._fd, data)
-                if done != len(data):
+                if done != size:
                     self._finish(data, done)
-                self._size += len(data)
-                self._backlog_size -= len(self._backlog.pop(0))
-                self.written += 1
-            except OSError as error:
+                self._size += size
+            except BaseException as error:
+                self._backlog.insert(0, data)
+                if not isinstance(error, OSError):
+                    raise
+                self._given -= size
                 if not self._ends(error):
                     self._failed(error)
                     return
+            else:
+                self._backlog_size -= size
+                self.written += 1
         self.failure = None
         self._dirty = True
         self._sync_soon()
@@ -251,11 +261,11 @@ class Journal:
     def _check(self) -> None:
         if self._fd < 0:
             return
-        recent = b""
+        least = self._seen if self._size == _FULL else self._size  # before: a signal handler may record in between
         try:
             there, ours = os.stat(self._path), os.fstat(self._fd)
-            size = self._seen if self._size == _FULL else self._size
-            lost = ours.st_size < size or (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev)
+            lost = (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev) or not least <= ours.st_size <= self._given
+            lost = lost or os.pread(self._fd, 1, self._seen - 1) != b"\n"  # a record stands behind half a line
         except (FileNotFoundError, NotADirectoryError):
             lost = True
         except OSError:
@@ -271,11 +281,11 @@ class Journal:
             return
         self.files_lost += 1
         self.generation += 1  # messages that later calls refer to went with the file
+        recent = b""
         with contextlib.suppress(OSError):  # the file is there as long as it is open
             end = os.fstat(self._fd).st_size
-            since = min(self._size - self._seen, end)  # behind what was left of a file that was cut
-            recent = os.pread(self._fd, since, end - since)
-            recent = recent[max(recent.find(b'{"kind":'), 0) : recent.rfind(b"\n") + 1]
+            start = max(0, min(self._seen, end - (self._size - self._seen)))  # behind what was left of a file that was cut
+            recent = whole_lines(os.pread(self._fd, end - start, start))
         self._shut()
         if recent:
             self.written -= 1
@@ -284,8 +294,8 @@ class Journal:
         if self.files_lost == 1:
             with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
                 warnings.warn(
-                    f"odograph: the journal {self._path} was deleted, cut or moved while it was written; its earlier records"
-                    " are gone, and recording continues in a new file",
+                    f"odograph: the journal {self._path} was deleted, moved or changed by another program while it was written;"
+                    " its earlier records may be gone, and recording continues in a new file",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -315,19 +325,24 @@ class Journal:
             "host": os.uname().nodename,
             "time": time_ns(),
         }
-        self._part += 1  # a file whose header can't be written is left behind
+        self._part += 1
         self._path = os.path.abspath(self.folder / name)
         self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, file_mode(self.folder))
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
         data = encode(header) + b"\n"
-        done = os.write(self._fd, data)
-        if done != len(data):
-            self._finish(data, done)
-        self._size = self._seen = self._head = len(data)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            done = os.write(self._fd, data)
+            if done != len(data):
+                self._finish(data, done)
+        except OSError:  # each try would leave a file
+            self._shut()
+            os.unlink(self._path)
+            raise
+        self._size = self._given = self._seen = self._head = len(data)
 
     def _shut(self) -> None:
         """Syncs the file to disk, and closes the file."""
-        self._size = _FULL
+        self._size, self._seen = _FULL, 0
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -18,6 +19,7 @@ from ..types import SCHEMA_VERSION, AnyRecord, LLMCall
 
 _CHUNK = 8 << 20
 _BUFFER = 256 * 1024  # of a file that is read line by line
+_BEGIN = b'{"kind":'
 _NAME = re.compile(r"([0-9a-z]+)(?:\.\d+)*\.jsonl")
 
 
@@ -81,6 +83,16 @@ def journals(folder: Path) -> list[Path]:
         raise StoreError(f"the journal in {str(folder)!r} can't be read: {error.strerror}") from error
 
 
+def settled_time(folder: Path) -> int:
+    """The folder's time of change, -1 where a file could still appear without changing it: file systems' clocks are coarse."""
+    try:
+        changed = os.stat(folder).st_mtime_ns
+    except OSError:
+        return -1
+    coarse = 2_100_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
+    return changed if time.time_ns() - changed >= coarse else -1
+
+
 def size_of(path: Path) -> int:
     """The size of a file; -1 where it is gone since it was listed."""
     try:
@@ -121,6 +133,26 @@ def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
                 return
             yield offset, line[:-1]
             offset += len(line)
+
+
+def whole_lines(data: bytes) -> bytes:
+    """The lines that are whole, each without what another program wrote in front of it."""
+    found = b""
+    for line in data.split(b"\n")[:-1]:
+        at = line.find(_BEGIN)
+        while at >= 0 and not _is_json(line[at:]):
+            at = line.find(_BEGIN, at + 1)
+        if at >= 0:
+            found += line[at:] + b"\n"
+    return found
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except DAMAGE:
+        return False
+    return True
 
 
 def unfinished(path: Path, start: int) -> bytes:

@@ -84,6 +84,19 @@ def hold(folder: Path) -> int:
     raise StoreError(f"the memory: store {folder.name} is gone; such a store lives as long as a process that uses the store")
 
 
+def held(folder: Path, fd: int) -> int:
+    """Holds a folder that `fd` (-1: none) does not hold, or that was made anew since. Raises StoreError as `hold` does."""
+    try:
+        if fd >= 0 and os.path.samestat(os.stat(folder), os.fstat(fd)):
+            return fd
+    except FileNotFoundError:
+        pass
+    new = hold(folder)
+    if fd >= 0:
+        os.close(fd)
+    return new
+
+
 def _sweep(parent: Path, prefix: str) -> None:
     """Removes what killed processes left."""
     import shutil

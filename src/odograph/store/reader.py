@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,8 @@ import msgspec
 
 from ..bulk import rarely_collected
 from ..codec import DAMAGE
-from ..errors import NotFound
+from ..errors import NotFound, StoreError
+from ..log import logger
 from ..streams import IdsLine, MessageLine, Streams
 from ..tables.files import DamagedFile
 from ..tables.shared import Shared
@@ -28,6 +30,7 @@ from .journal import is_alive
 from .lake import Lake, Sealed
 from .lines import Damage, File, Gone, complete_lines, decode, journals, open_file, size_of
 from .listing import Fold, Sort
+from .settings import FILE, settings_in
 from .source import Journals, Raw, Source
 from .summary import Facts, Hit, Summary, Used
 from .text import Each
@@ -278,7 +281,7 @@ class Reader:
     @question
     def examine(self, progress: Progress | None = None) -> dict[str, Any]:
         """The journal's files with their writers, damage, and the state of the catalog. `progress(done, total)` counts bytes."""
-        damages = self.damages(progress)
+        damages = [*self._settings(), *self.damages(progress)]
         catalog = self.catalog
         catalog.check()
         disk = os.statvfs(self._root)
@@ -298,6 +301,14 @@ class Reader:
             "catalog_in_memory": catalog.in_memory,
             "disk_free": disk.f_bavail * disk.f_frsize,
         }
+
+    def _settings(self) -> list[Damage]:
+        """What is wrong with the settings: then nothing may be written."""
+        try:
+            settings_in(self._root)
+        except StoreError as error:
+            return [Damage(FILE, 0, f"{error}; nothing can be recorded until the file is put back")]
+        return []
 
     def _examine_sealed(self, catalog: Catalog) -> dict[str, Any]:
         """The sealed tier's figures, and how many bytes of the journal are not sealed yet."""
@@ -370,7 +381,8 @@ def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tr
         for text in io.BytesIO(data):  # a list of lines would be all of it again
             try:
                 line = decode(text, writer, version) if text != b"\n" else None
-            except DAMAGE:  # `Reader.damages` tells
+            except DAMAGE:
+                _left_out(id)
                 continue
             if isinstance(line, (MessageLine, IdsLine)):
                 streams.add(writer, line)
@@ -380,6 +392,12 @@ def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tr
     if not records:
         raise NotFound(f"trajectory {id!r} has no readable record")
     return Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, alive()))
+
+
+@cache
+def _left_out(id: str) -> None:
+    """Warns once of each trajectory that has a line which can't be read."""
+    logger.warning("trajectory %r has a damaged line, which is left out: `odograph doctor` lists damaged lines", id)
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:
@@ -442,7 +460,8 @@ class Tail:
                 continue
             try:
                 record = decode(line, file.writer, file.version)
-            except DAMAGE:
+            except DAMAGE as error:
+                logger.warning("the journal %s has a damaged line at byte %d, which is left out: %s", path.name, offset, error)
                 continue
             if record is None or isinstance(record, (MessageLine, IdsLine)):
                 continue

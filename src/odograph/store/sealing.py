@@ -31,7 +31,7 @@ from ..tables.values import values_of
 from ..types import AnyRecord
 from . import committing
 from .committing import REPEATED, Output, ids_in, unchanged
-from .indexing import Batch, sealed_rewards, standing, uses_of
+from .indexing import Batch, sealed_rewards, standing, tell_damage, uses_of
 from .journal import file_mode, is_alive
 from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import README, SUMMARY, TABLES, damaged_row, fact_of, row_of
@@ -303,6 +303,7 @@ class _Round:
         before = self._lake.commits.keys(begin)
         expect = {key: before.get(key) for key in keys}
         size = output.commit({"damages": damages} if damages else {}, keys, expect)
+        tell_damage(db)
         self.sealed = {packed(id) for id in lines}
         sealed = sum(stops[file.name] - start for file, start, *_ in self.files)
         return Sealing(count, len(lines), sealed, size, 1)

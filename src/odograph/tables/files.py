@@ -64,6 +64,17 @@ def refused(path: Path, doing: str, error: BaseException) -> StoreError:
     return StoreError(f"{path} can't be {doing}: {why}; nothing that was recorded is lost: do the same again once it can be")
 
 
+def in_utf8(folder: Path) -> None:
+    """Raises StoreError if a folder's name is no UTF-8."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise StoreError(
+            f"the name of the folder {str(folder)!r} is no UTF-8, and Parquet files are written and read under names in UTF-8"
+            " alone; rename the folder"
+        ) from None
+
+
 class Writer:
     """Writes one file of a table, row group by row group; it is there under its name only once `close` returned.
 
@@ -73,6 +84,7 @@ class Writer:
 
     def __init__(self, root: Path, path: str, table: Table, footer: Footer, *, lean: int | None = None) -> None:
         parquet = _parquet()
+        in_utf8(root)
         self._root = root
         self._target = root / path
         self._path = path
@@ -258,6 +270,8 @@ class Opened:
 
         Raises NewerStore for a file of a later version of the table, and DamagedFile where the file is gone or damaged, which
         another error is not: that of a process which may open no more files, for one."""
+        if source is None:
+            in_utf8(path.parent)
         self.path = path
         self._local = source is None
         self._encoded: list[str] = []
