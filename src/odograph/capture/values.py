@@ -106,9 +106,8 @@ def _sequence(values: Any) -> Any:
 
 
 def tokens_of(ids: list[Any] | None, logprobs: list[Any] | None) -> list[dict[str, Any]]:
-    if not (ids is None or type(ids) is list) or not (
-        logprobs is None or type(logprobs) is list
-    ):  # what is no list is kept as it is
+    lists = (ids is None or type(ids) is list) and (logprobs is None or type(logprobs) is list)
+    if not lists:  # it is kept as it is
         return [{k: v for k, v in (("token_ids", ids), ("logprobs", logprobs)) if v is not None}]
     if ids and logprobs and type(ids[0]) is int and type(logprobs[0]) is float:
         return [{"token_ids": ids, "logprobs": logprobs}]
