@@ -72,10 +72,10 @@ class _Import(NamedTuple):
 
     def add_path(self, path: Path, packed: Path, named: bool) -> None:
         """Adds what a file in any dress, or a folder, holds. `packed`: what is read for `path`."""
-        if packed.exists() and not packed.is_file() and not packed.is_dir():  # reading a pipe waits for a writer
-            self._failed(path, "a pipe, a socket or a device; expected a file or a folder", named)
-            return
         try:
+            if packed.exists() and not packed.is_file() and not packed.is_dir():  # reading a pipe waits for a writer
+                self._failed(path, "a pipe, a socket or a device; expected a file or a folder", named)
+                return
             with unpacked(packed) as file, rarely_collected(file.stat().st_size // 1000):
                 self._add_file(path, file, named)
         except StoreError:
