@@ -170,17 +170,17 @@ class _Assembly:
             self.meanings[key] = Meaning(
                 kind="holder", agent=outer.agent, about=outer.about, totals=outer.fields.get("usage") or {}
             )
-        beside: dict[tuple[str, str], list[TraceSpan]] = {}  # of other instrumentations, by trace and response
+        beside: dict[tuple[str, str], dict[str, TraceSpan]] = {}  # the latest of each instrumentation, by trace and response
         for span in self.spans:
             if self._kind(span) != "call" or (answer := _response_of(span, self.meanings[span.trace, span.id])) is None:
                 continue
-            known = beside.setdefault((span.trace, answer), [])
-            same = next((s for s in known if s.scope != span.scope and _at_once(s, span)), None)
-            known.append(span)
+            known = beside.setdefault((span.trace, answer), {})
+            same = next((s for scope, s in known.items() if scope != span.scope and _at_once(s, span)), None)
+            known[span.scope] = span
             if same is not None:
                 less = min(same, span, key=lambda s: _content(self.meanings[s.trace, s.id]))
                 self.meanings[less.trace, less.id] = Meaning(kind="holder")
-                known.remove(less)
+                del known[less.scope]
 
     def _agent_of(self, span: TraceSpan) -> str | None:
         found = self.meanings[span.trace, span.id].agent
