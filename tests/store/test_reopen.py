@@ -442,6 +442,26 @@ def test_what_a_killed_process_had_in_memory_goes(tmp_path: Path) -> None:
         until(lambda folder=folder: odograph.open("memory:").close() or not folder.exists())  # type: ignore[misc]
 
 
+def test_settings_that_get_lost_under_a_writer_stop_it(tmp_path: Path) -> None:
+    """Once the settings can't be read any more, nobody knows what to redact: `health()` says so, and what is recorded waits until they
+    are back."""
+    store = odograph.open(tmp_path / "s", redact=True)
+    run = store.record(task="a")
+    file = tmp_path / "s" / "store.json"
+    settings = file.read_bytes()
+    file.write_text("{")
+    store.backend.journal.check()
+    assert "store.json" in str(store.health()["failure"])
+    with pytest.raises(RuntimeError, match="StoreError"):
+        run.finish(SECRET)
+    assert store.health()["waiting"] == 1
+    file.write_bytes(settings)
+    store.record(task="b").finish()
+    assert (store.health()["failure"], store.health()["waiting"]) == (None, 0)
+    assert {t.status for t in store.trajectories()} == {"completed"}
+    assert SECRET.encode() not in b"".join(p.read_bytes() for p in (tmp_path / "s" / "journal").iterdir())
+
+
 def test_what_is_no_folder_of_ours_is_passed_over_when_others_are_swept(tmp_path: Path) -> None:
     """A file, or a folder that another process removes at this moment; what nobody holds goes. A folder of ours that another
     process swept is made again."""

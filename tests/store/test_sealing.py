@@ -197,12 +197,16 @@ def test_tail_leaves_out_what_is_damaged(store: odograph.Store) -> None:
 
 
 def test_a_row_gives_the_line_that_it_was_made_of(store: odograph.Store) -> None:
-    """No line of a journal loses a field on its way into the sealed tier and back, the hash of a message neither."""
+    """No line of a journal loses a field on its way into the sealed tier and back, the hash of a message neither, whoever made it:
+    a row holds only one that its body does not say."""
     fill(store, 1)
     store.close()
     (path,) = (store.root / "journal").glob("*.jsonl")
     lines = path.read_bytes().splitlines()[1:]
-    for line in lines:
+    hashes = [h for line in lines if (h := json.loads(line).get("hash")) is not None]
+    assert hashes and {layout.row_of(line, "w", 1)["hash"] for line in lines} == {None}
+    others = [line.replace(hashes[0].encode(), b"of-another-program") for line in lines]
+    for line in [*lines, *others]:
         again = layout.line_of(layout.row_of(line, "w", 1))[2]
         assert {"writer": "w", **json.loads(again)} == {"writer": "w", **json.loads(line)}
 
