@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 status = _status(program, argv, agent, bases)
             except (NotFound, InvalidInput) as error:
-                print(f"odograph: {error}; nothing is recorded", file=sys.stderr)
+                _tell(f"odograph: {error}; nothing is recorded")
                 return 127 if isinstance(error, NotFound) else 126  # as shells have it
             proxy.drain(_DRAIN)
             id = proxy.end(name, **_outcome(status))

@@ -237,16 +237,17 @@ class Backend:
         with self.lock("seal"):
             lake.close()
             commits = lake.commits
-            if isinstance(commits, FolderCommits) and (not commits.exists or commits.wrong(lake.journal_key) is not None):
-                found = commits.repair(table_of(lake, others), elsewhere(lake))
+            here = commits if isinstance(commits, FolderCommits) else None
+            if here is not None and (not here.exists or here.wrong(lake.journal_key) is not None):
+                found = here.repair(table_of(lake, others), elsewhere(lake))
             else:
-                tables = commits.tables() if isinstance(commits, FolderCommits) else TABLES
+                tables = TABLES if here is None else here.tables()
                 found = {"commits": len(commits.commits()), "files": sum(len(commits.files(one)) for one in tables), "left": 0}
             mended = 0
             if found["files"] and find_spec("pyarrow") is not None:
                 mended = mend(lake, lake.damages())
-                if isinstance(commits, FolderCommits):
-                    commits.add_sums()
+                if here is not None:
+                    here.add_sums()
             self.reader.forget()
             return found | {"mended": mended}
 

@@ -26,7 +26,7 @@ from ...shape import arguments, dicts, integer, items, obj, text, without
 from ...spans.chat import message as shaped
 from ...types import Action, Fork, Note, Start
 from .. import blocks, peek
-from ..databases import has_tables, rows
+from ..databases import Ask, has_tables, rows
 from ..session import Lines, NotBegun, Session, parse_time
 from ..transcript import Transcript
 from .cursor_store import beside, chat, is_store
@@ -214,15 +214,18 @@ def _of_database(path: Path) -> Iterator[Session]:
                     bubbles.append(_json(found["value"]))
             if bubbles:
                 session = _session(path, id, composer, bubbles)
-                asked = {r.tool_call_id: r for r in session.records if isinstance(r, Action)}
-                for child in {
-                    text(c) for c in (*items(composer.get("subagentComposerIds")), *items(composer.get("subComposerIds")))
-                }:
-                    found = next(ask("select value from cursorDiskKV where key = ?", f"composerData:{child}"), None)
-                    about = obj(_json(found["value"]).get("subagentInfo")) if found is not None else {}
-                    if (by := asked.get(text(about.get("toolCallId")))) is not None and by.tool_call_id:
-                        session.replace(by, extra={**(by.extra or {}), "trajectory": Session(NAME, child).id})
+                _refer_to_agents(session, composer, ask)
                 yield session
+
+
+def _refer_to_agents(session: Session, composer: dict[str, Any], ask: Ask) -> None:
+    """The tool calls that started sub-agents name the trajectories of these."""
+    asked = {r.tool_call_id: r for r in session.records if isinstance(r, Action) and r.tool_call_id}
+    for child in (*items(composer.get("subagentComposerIds")), *items(composer.get("subComposerIds"))):
+        found = next(ask("select value from cursorDiskKV where key = ?", f"composerData:{child}"), None)
+        about = obj(_json(found["value"]).get("subagentInfo")) if found is not None else {}
+        if (by := asked.get(text(about.get("toolCallId")) or "")) is not None:
+            session.replace(by, extra={**(by.extra or {}), "trajectory": Session(NAME, child).id})
 
 
 def _json(value: Any) -> dict[str, Any]:

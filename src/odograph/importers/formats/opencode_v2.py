@@ -44,13 +44,11 @@ def _message(row: dict[str, Any]) -> dict[str, Any]:
     said = text(data.get("text")) or ""
     if kind == "user":
         return {**base, "role": "user", "parts": _asked(said, dicts(data.get("files")))}
-    if kind in ("synthetic", "skill"):
-        return {**base, "role": "user", "parts": [{"type": "text", "text": said, "synthetic": True}]}
-    if kind == "system":
-        return {**base, "role": "system", "parts": [{"type": "text", "text": said, "synthetic": True}]}
     if kind == "shell":
-        gave = f"Shell command: {data.get('command')}\n\n{obj(data.get('output')).get('output') or ''}"
-        return {**base, "role": "user", "parts": [{"type": "text", "text": gave, "synthetic": True}]}
+        said = f"Shell command: {data.get('command')}\n\n{obj(data.get('output')).get('output') or ''}"
+    if kind in ("synthetic", "skill", "system", "shell"):
+        role = "system" if kind == "system" else "user"
+        return {**base, "role": role, "parts": [{"type": "text", "text": said, "synthetic": True}]}
     if kind == "assistant":
         return {**base, **_answered(data, times)}
     if kind == "compaction" and data.get("status") == "completed":
