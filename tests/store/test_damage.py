@@ -193,6 +193,18 @@ def test_a_damaged_line_is_told_by_each_process_that_reads(store: Path, tmp_path
     assert status(["doctor"], where)[0] == 1
 
 
+def test_a_line_that_was_damaged_after_it_was_listed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Lists don't look at such a line again: who reads its trajectory says so, once."""
+    with odograph.open(tmp_path) as store, store.record(task="t") as run:
+        run.reward(1.0)
+    with odograph.open(tmp_path) as store:
+        assert store.count() == 1
+        data = journal(tmp_path).read_bytes()
+        journal(tmp_path).write_bytes(data.replace(b'{"kind":"reward"', b'##kind":"reward"', 1))
+        assert [store.trajectory(run.id).rewards for _ in range(2)] == [[], []]
+    assert caplog.text.count(f"trajectory '{run.id}' has a damaged line") == 1
+
+
 @pytest.mark.parametrize("text", ["{", "", "[]", '{"redact": 5}', '{"durability": "never"}', "\xff"])
 def test_damaged_settings_are_told_by_the_doctor(store: Path, tmp_path: Path, text: str) -> None:
     """Nothing can be recorded where nobody knows what to redact: the doctor says why."""

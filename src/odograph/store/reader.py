@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -394,7 +394,7 @@ def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tr
     return Trajectory(id, records, streams, live=_may_go_on(records) and _is_written(records, alive()))
 
 
-@cache
+@lru_cache(1000)
 def _left_out(id: str) -> None:
     """Warns once of each trajectory that has a line which can't be read."""
     logger.warning("trajectory %r has a damaged line, which is left out: `odograph doctor` lists damaged lines", id)
