@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +15,7 @@ import pytest
 
 import odograph
 from odograph.capture import directing, faults, lm15
+from tests.programs import ran
 
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0bC3dE6"
 
@@ -86,13 +84,7 @@ FAULTY = """
 @pytest.mark.parametrize("filters", [[], ["-W", "error"], ["-W", "always"]])
 def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list[str]) -> None:
     """What can't be recorded is counted and warned of once; the agent goes on, also where the program makes warnings errors."""
-    done = subprocess.run(
-        [sys.executable, *filters, "-c", textwrap.dedent(FAULTY), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ODOGRAPH_STRICT": "0"},
-        check=False,
-    )
+    done = ran(FAULTY, str(tmp_path), flags=filters)
     assert (done.returncode, done.stdout) == (0, "went on, 3 faults\n"), done.stderr
     assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == ("error" not in filters)
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.store.journal import Journal, is_alive
+from tests.programs import ran
 from tests.waiting import until
 
 WRITER = """
@@ -232,13 +233,7 @@ NO_HEADER = """
 
 def test_a_disk_that_is_full_at_the_beginning_of_a_file_gets_no_empty_files(tmp_path: Path) -> None:
     """Each record tries to begin the file; none of the tries leaves one, and all is there once the disk has room."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(NO_HEADER), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ODOGRAPH_STRICT": "0"},
-        check=False,
-    )
+    done = ran(NO_HEADER, str(tmp_path))
     assert done.returncode == 0, done.stderr
     with odograph.open(tmp_path) as store:
         assert [n.data for n in store.trajectory(done.stdout.strip()).notes] == list(range(20))
@@ -272,13 +267,7 @@ def test_a_read_only_folder_can_be_read_and_does_not_break_the_agent(tmp_path: P
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == 0 and str(folder).startswith("/tmp/"):
             folder.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(UNPRIVILEGED), str(store.root), run.id],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ODOGRAPH_STRICT": "0"},
-        check=False,
-    )
+    done = ran(UNPRIVILEGED, str(store.root), run.id)
     assert done.stdout.split("\n")[:3] == ["1 mine", "agent goes on", "True"], done.stderr
 
 
@@ -593,13 +582,7 @@ def test_a_process_that_may_open_no_more_files(tmp_path: Path) -> None:
     """An open journal is written and synced on; one that can't be opened is written when a file is free again, also where nothing
     more is recorded; nothing is lost. Who reads meanwhile is told why that can't be."""
     roots = [str(tmp_path / "old"), str(tmp_path / "new")]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(NO_FILES), *roots],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ODOGRAPH_STRICT": "0"},
-        check=False,
-    )
+    done = ran(NO_FILES, *roots)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     first, second, *after = done.stdout.splitlines()

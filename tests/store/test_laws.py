@@ -7,7 +7,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 
 import odograph
 from odograph.types import End, LLMCall, Note, Start
+from tests.programs import ran
 
 
 def journals(store: odograph.Store) -> list[Path]:
@@ -81,13 +81,7 @@ DROPPED = """
 
 def test_what_was_dropped_is_written_anew_for_later_calls(tmp_path: Path) -> None:
     """A disk that is full for so long that writes are dropped costs those alone: a later call that resends what was in them is whole."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DROPPED), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "ODOGRAPH_STRICT": "0"},
-        check=False,
-    )
+    done = ran(DROPPED, str(tmp_path))
     assert done.returncode == 0, done.stderr
     with odograph.open(tmp_path) as store:
         last = store.trajectory(done.stdout.strip()).llm_calls[-1]
