@@ -978,6 +978,7 @@ READERS: dict[str, Callable[[list[Any]], Iterator[Said]]] = {
     "opencode": opencode,
     "aider": aider,
     "openai-chat": rows_of_chat,
+    "anthropic-messages": rows_of_chat,
     "goose": goose,
     "cline": cline,
     "cline-cli": cline_cli,

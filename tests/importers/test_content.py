@@ -349,6 +349,7 @@ SMALL: list[tuple[str, str, str]] = [
     ("completions", "rated.jsonl", lines(RATED)),
     ("verifiers-traces", "traces.jsonl", lines([growing.EPISODE, growing.TRACE])),
     ("odograph", "train.jsonl", growing.recorded().decode()),
+    ("anthropic-messages", "blocks.jsonl", lines(growing.BLOCKS)),
     ("terminal-bench", "results.json", json.dumps({"id": "r", "results": growing.TRIALS})),
 ]
 FOLDERS = {

@@ -412,7 +412,8 @@ def test_chat_rows_with_content_blocks(tmp_path: Path, store: odograph.Store) ->
     messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": asked}, {"role": "user", "content": gave}, {"role": "assistant", "content": served}]  # fmt: skip
     plain = {"system": [{"type": "text", "text": "be brief"}], "messages": chat("hi", "yo")}
     path = write(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in (plain, {"system": "be brief", "model": "c", "tools": [tool], "messages": messages})))  # fmt: skip
-    assert store.import_sessions(path).failed == []
+    report = store.import_sessions(path)
+    assert (report.failed, [t["format"] for t in report.trajectories]) == ([], ["openai-chat", "anthropic-messages"])
     first, second = read("openai-chat", path)
     (said,) = of(LLMCall, first)
     assert said.request == {"messages": [{"role": "system", "content": plain["system"]}, *chat("hi")]}
@@ -426,3 +427,18 @@ def test_chat_rows_with_content_blocks(tmp_path: Path, store: odograph.Store) ->
         ("web_search", {"query": "q"}, [{"url": "u"}], None),
     ]
     assert [s.observation for s in of(StepStart, second)] == ["Where?", None]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("wrap", [list, dict])
+@pytest.mark.parametrize("said", ["Where?", "Where? " * 30_000])
+def test_chats_of_anthropics_shape_are_a_format_of_their_own(tmp_path: Path, store: odograph.Store, said: str, wrap: type, indent: int | None) -> None:  # fmt: skip
+    """A chat with Anthropic's blocks is known as such, however long and however written; `openai-chat` says what it found."""
+    use, gave = {"type": "tool_use", "id": "a", "name": "look", "input": {}}, {"type": "tool_result", "tool_use_id": "a", "content": "a tree"}  # fmt: skip
+    row = {"messages": [*chat(said), {"role": "assistant", "content": [use]}, {"role": "user", "content": [gave]}, *chat("", "In a tree")[1:]]}  # fmt: skip
+    path = write(tmp_path / "a.json", json.dumps([row] if wrap is list else row, indent=indent))
+    report = store.import_sessions(path)
+    assert ([t["format"] for t in report.trajectories], report.failed) == (["anthropic-messages"], [])
+    assert [(a.name, a.result) for a in next(iter(store.trajectories())).actions] == [("look", "a tree")]
+    (failed,) = store.import_sessions(path, format="openai-chat").failed
+    assert failed["error"] == "chat messages of the format anthropic-messages; expected openai-chat"

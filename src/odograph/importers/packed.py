@@ -112,7 +112,7 @@ def as_lines(data: bytes) -> bytes:
         return b""  # lines already
     is_list = data.startswith(b"[")
     values, rest = split_glued(data[1:].removesuffix(b"]").strip() if is_list else data)
-    if not values or not all(isinstance(value, dict) for value in values):
+    if not all(isinstance(value, dict) for value in values) or not (values or b"\n" in data):
         return b""
     lines = [*map(json.dumps, values), *([rest.replace("\n", " ")] if rest else [])]
     return "\n".join(lines).encode() + (b"" if rest else b"\n")

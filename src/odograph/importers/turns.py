@@ -23,7 +23,7 @@ _IMAGE = "<image>"
 _SAID = "function_call text"  # of a message: the text that its calls were, which is kept beside the call
 _SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 _TRAINED = ("train", "loss")  # whether a message is trained, in the rows of axolotl and of ms-swift
-_BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
+_BLOCKS = ("tool_use", "server_tool_use", "tool_result", "thinking", "redacted_thinking")
 _PACKED = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lGO": "image/gif", "UklGR": "image/webp"}
 
 
@@ -104,13 +104,20 @@ def called(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "tool_calls": flat}
 
 
+def are_anthropic(messages: list[Any], tools: list[Any]) -> bool:
+    """Whether messages or tools are in Anthropic's shape: some have its content blocks, or a tool its schema."""
+    parts = (part for given in messages for part in dicts(obj(given).get("content")))
+    return any("input_schema" in obj(tool) for tool in tools) or any(
+        part.get("type") in _BLOCKS or (part.get("type") in ("image", "document") and "source" in part) for part in parts
+    )
+
+
 def tell(transcript: Transcript, messages: list[Any], answers: range | None = None, **fields: Any) -> None:
     """Tells a conversation. `answers`: which messages are answers of the model, where they are of the assistant; the others are
     what it was sent. Tool calls that stand in an answer's text (`<tool_call>`) are actions, too; where results carry no id, they
     are those of the answer's calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
     waiting = 0
-    parts = (part for given in messages for part in dicts(obj(given).get("content")))
-    if any("input_schema" in obj(tool) for tool in transcript.tools) or any(part.get("type") in _BLOCKS for part in parts):
+    if are_anthropic(messages, transcript.tools):
         transcript.dialect = "anthropic.messages"
     for number, given in enumerate(messages):
         message = called(obj(given))

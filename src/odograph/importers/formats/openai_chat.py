@@ -1,6 +1,7 @@
-"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too. Messages
-are in OpenAI's shape, or have Anthropic's content blocks (`tool_use`, `tool_result`, `thinking`). A `system` (`system_prompt`)
-beside them comes first, and a message's `timestamp` is its time: so programs export talks that they keep in rows, such as Hermes.
+"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too. A
+`system` (`system_prompt`) beside the messages comes first, and a message's `timestamp` is its time: so programs export talks
+that they keep in rows, such as Hermes. Each row has the format that its own messages have: those with Anthropic's content
+blocks are sessions of `anthropic-messages`, also among others.
 
 Each assistant message is one step and one call, with the messages before it as its request. `weight` (0: not trained) is
 kept on the call; everything else of a line is kept in the start's metadata.
@@ -10,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput
-from ...shape import content_text, dicts, obj, parsed, text, without
+from ...shape import content_text, dicts, items, obj, parsed, text, without
 from ...types import End, Start
 from .. import peek, turns
 from ..session import Lines, Session, rows_of, sessions_of_rows
 from ..transcript import Transcript
 
 NAME = "openai-chat"
+ANTHROPIC = "anthropic-messages"
 SURE = 10  # many formats have messages with roles
 _SWIFT = ("tool_call", "tool_response")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", *_SWIFT)
@@ -28,9 +31,14 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function", *_SWIF
 
 def recognise(path: Path, head: bytes) -> bool:
     """The first line, or the first object of a JSON list, has `messages` with roles; lines with an empty list may come before."""
+    return first_chat(head) is not None
+
+
+def first_chat(head: bytes) -> dict[str, Any] | None:
+    """The first row of a file of chats, empty where the head cuts it. None where the file begins with something else."""
     start = head.lstrip()
     if not start.startswith((b"{", b"[")) or b'"messages"' not in start or b'"role"' not in start:
-        return False
+        return None
     try:
         lines = [v for line in start.split(b"\n")[:50] if line.strip() for v in [peek.value(line)]] if b"\n{" in start else []
     except InvalidInput:
@@ -38,7 +46,7 @@ def recognise(path: Path, head: bytes) -> bool:
     odd = [v for v in lines if isinstance(v, dict) and v.get("messages") == []]
     if odd:
         rest = next((v for v in lines if v not in odd), None)
-        return _is_chat(rest)
+        return rest if _is_chat(rest) else None
     try:
         first = peek.value(start.split(b"\n", 1)[0])
     except InvalidInput:
@@ -46,12 +54,13 @@ def recognise(path: Path, head: bytes) -> bool:
             try:
                 first = peek.value(head)
             except InvalidInput:
-                return False
+                return None
         else:  # one long line, or an indented file
-            return start.replace(b" ", b"").replace(b"\n", b"").startswith((b'{"messages":[{"role"', b'[{"messages":[{"role"'))
+            begun = start.replace(b" ", b"").replace(b"\n", b"")
+            return {} if begun.startswith((b'{"messages":[{"role"', b'[{"messages":[{"role"')) else None
     if isinstance(first, list):
         first = first[0] if first else None
-    return _is_chat(first)
+    return first if _is_chat(first) else None
 
 
 def _is_chat(value: Any) -> bool:
@@ -59,6 +68,11 @@ def _is_chat(value: Any) -> bool:
     if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
         return False
     return not any("messageId" in m or "ts" in m for m in dicts(messages))  # of Amp, of Cline
+
+
+def is_anthropic(row: dict[str, Any]) -> bool:
+    """Whether the messages or tools of a row are in Anthropic's shape."""
+    return turns.are_anthropic(items(row.get("messages")), items(parsed(row.get("tools"))))
 
 
 def _is_said(system: Any) -> bool:
@@ -69,13 +83,29 @@ def _is_said(system: Any) -> bool:
 
 
 def read(path: Path) -> Iterator[Session]:
-    """A session per line, or per object of a list. Raises InvalidInput where there is none."""
+    """A session per line, or per object of a list. Raises InvalidInput where there is none, or where the first has Anthropic's
+    content blocks."""
+    return of_chats(path, NAME)
+
+
+def of_chats(path: Path, name: str) -> Iterator[Session]:
+    """The sessions of a file whose first chat is of the format `name`. Raises InvalidInput where it is of the other."""
     lines = Lines(path)
+    rows = rows_of(path, lines)
+    before = []
+    for row in rows:
+        before.append(row)
+        if _is_chat(row):
+            found = ANTHROPIC if is_anthropic(row) else NAME
+            if found != name:
+                raise InvalidInput(f"chat messages of the format {found}; expected {name}")
+            break
     made = partial(_session, path)
-    return sessions_of_rows(rows_of(path, lines), lines, _is_chat, made, "line with chat messages")
+    yield from sessions_of_rows(chain(before, rows), lines, _is_chat, made, "line with chat messages")
 
 
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
+    name = ANTHROPIC if is_anthropic(value) else NAME
     messages: list[Any] = value["messages"]
     if any(obj(m).get("role") in _SWIFT for m in messages):
         messages = turns.chat(messages)
@@ -83,9 +113,9 @@ def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session
     beside = next((name for name in ("system", "system_prompt") if _is_said(value.get(name))), None)
     if beside and not any(obj(m).get("role") == "system" for m in messages):
         messages = [{"role": "system", "content": about.pop(beside)}, *messages]
-    session = Session(NAME, key, count)
+    session = Session(name, key, count)
     task = next((content_text(m.get("content")) for m in dicts(messages) if m.get("role") == "user"), None)
-    source = {"format": NAME, "path": path.name, **about}
+    source = {"format": name, "path": path.name, **about}
     session.add(Start(task=task, group=text(value.get("group")), model=text(value.get("model")), metadata={"source": source}))
     tools = parsed(value.get("tools")) or parsed(value.get("functions"))
     transcript = Transcript(session, model=text(value.get("model")), tools=tools)
