@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 
 from .errors import InvalidInput, MissingExtra, OdographError, described, did_you_mean
 from .processes import Work, script_of, sendable, stand_in
-from .store.backend import Place, reopened
+from .store.backend import Place
+from .store.opening import reopened
 from .store.reader import Reader
 from .trajectory import Trajectory
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from .clock import iso_time, parse_span
 from .codec import content_hash, encode
 from .errors import InvalidInput, NotFound
-from .store.filters import Filters
+from .store.filters import FilterArgs, Filters, given
 from .store.summary import Summary
 from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from .store.reader import Reader
 
 #: What groups are made by, beside a function of a `Summary`.
 GroupBy = Literal["group", "task", "scenario"]
@@ -219,3 +222,17 @@ def _key(s: Summary, by: GroupBy | Callable[[Summary], str | None]) -> tuple[str
     identity = content_hash(value)
     text = value if isinstance(value, str) else encode(value).decode()
     return identity, text if len(text) <= _NAME else f"{text[:_NAME]}… #{identity[:12]}"
+
+
+def groups_in(
+    reader: Reader,
+    filters: FilterArgs,
+    *,
+    by: GroupBy | Callable[[Summary], str | None],
+    window: str | None,
+    min_size: int,
+) -> Groups:
+    """`Store.groups`, of what a reader reads."""
+    chosen = Filters.of(filters)
+    more: dict[str, Any] = {"running": wants_running(chosen), "asked": given(filters)}
+    return Groups(reader.summaries(chosen), reader.read, by=by, window=window, min_size=min_size, **more)

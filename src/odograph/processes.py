@@ -22,7 +22,8 @@ from itertools import islice
 from typing import IO, Any
 
 from .errors import InvalidInput, OdographError, described
-from .store.backend import Place, reopened
+from .store.backend import Place
+from .store.opening import reopened
 from .store.reader import Reader
 
 #: Does the work in a process: gets the store's reader and the ids of some trajectories, gives what can be pickled.

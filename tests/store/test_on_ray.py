@@ -93,7 +93,7 @@ def test_daft_on_ray_gives_the_same_figures(cluster: Any, store: odograph.Store,
         import json, sys, daft, ray, resource
         address, place = sys.argv[1:]
         import msgspec, odograph
-        from odograph.store.backend import reopened
+        from odograph.store.opening import reopened
         ray.init(address=address, log_to_driver=False)
         daft.set_runner_ray(address)
         store = odograph.Store(reopened(place.encode()))

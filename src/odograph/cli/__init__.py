@@ -125,7 +125,7 @@ def _main(argv: list[str] | None) -> int:
             print(f"odograph: a command was expected; there are: {', '.join(COMMANDS)}", file=sys.stderr)
             return 2
         if token := getattr(parsed, "store_token", None):
-            from ..store.backend import default_place
+            from ..store.opening import default_place
             from ..store.served import SCHEMES
 
             if not (place := parsed.store or default_place()).lower().startswith(SCHEMES):

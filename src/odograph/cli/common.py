@@ -10,8 +10,8 @@ from typing import Any, cast
 from ..api import Store, open
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, did_you_mean
-from ..store.backend import default_place, is_there
 from ..store.filters import Described, FilterArgs, described
+from ..store.opening import default_place, is_there
 
 
 def existing_store(args: argparse.Namespace) -> Store:

@@ -13,7 +13,7 @@ from .. import importers
 from ..api import open
 from ..errors import InvalidInput, NotFound
 from ..importers.places import Place, places
-from ..store.backend import default_place
+from ..store.opening import default_place
 from .common import add_json, clashes, print_json, progress
 from .terminal import line, size, table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +12,15 @@ import msgspec
 
 from ..bulk import rarely_collected
 from ..errors import InvalidInput, MissingExtra, NotFound, OdographError, StoreError
-from ..types import AnyRecord, End, Start, StepStart
+from ..redact import Redactor
+from ..store import writing
+from ..store.backend import Backend
+from ..types import End, Start, StepStart
 from . import Importer, NotBegun, find, names, recognise, sessions_in
 from .packed import as_lines, in_lines, is_zip, members, unpacked
 from .tabular import as_rows, is_table
 
 _LOOK = 20  # rows of a table by which it is known
-#: Adds the records of a trajectory to a store: its id, and how many records were new.
-Add = Callable[[list[AnyRecord]], tuple[str, int]]
 
 
 class ImportReport(msgspec.Struct):
@@ -33,25 +35,25 @@ class ImportReport(msgspec.Struct):
 
 
 def import_files(
-    paths: list[Path],
-    add: Add,
+    backend: Backend,
+    paths: Iterable[str | Path],
     *,
     format: str = "auto",
-    importers: Iterable[str | Importer] = (),
+    importers: str | Iterable[str | Importer] = (),
     progress: Callable[[Path, int, int], None] | None = None,
-    clean: Callable[[str], str] = str,
     skip_empty: bool = False,
 ) -> ImportReport:
-    """Imports files, or folders with files: see `Store.import_sessions`. `clean` takes secrets out of the text of an error."""
+    """Imports files, or folders with files: see `Store.import_sessions`."""
+    redactor = backend.sink.redactor  # first: for a store that can't be written nothing is read
     importer = None if format == "auto" else find(format)
-    more = [find(one) if isinstance(one, str) else one for one in importers]
+    more = [find(one) if isinstance(one, str) else one for one in ([importers] if isinstance(importers, str) else importers)]
     report = ImportReport()
     found: list[tuple[Path, bool]] = []
-    for path in paths:
+    for path in map(Path, paths):
         if not path.exists():
             raise NotFound(f"no file or folder {str(path)!r}")
         found += [(p, p == path and not skip_empty) for p in sessions_in(path, more, importer)]
-    into = _Import(importer, more, add, report, clean)
+    into = _Import(importer, more, backend, redactor, report)
     for done, (path, named) in enumerate(found):
         if progress is not None:
             progress(path, done, len(found))
@@ -62,13 +64,13 @@ def import_files(
 
 
 class _Import(NamedTuple):
-    """An import under way: the importer that the user asked for, those that are asked first, where records go, what became."""
+    """An import under way: the importer that the user asked for, those that are asked first, the store, and what became."""
 
     importer: Importer | None
     more: list[Importer]
-    add: Add
+    backend: Backend
+    redactor: Redactor | None
     report: ImportReport
-    clean: Callable[[str], str]
 
     def add_path(self, path: Path, packed: Path, named: bool) -> None:
         """Adds what a file in any dress, or a folder, holds. `packed`: what is read for `path`."""
@@ -92,7 +94,8 @@ class _Import(NamedTuple):
     def _failed(self, path: Path, error: str, told: bool = True) -> None:
         """`told`: whether the user asked for this file. A folder may hold what is no session."""
         if told:
-            self.report.failed.append({"path": str(path), "error": self.clean(error)})
+            clean = error if self.redactor is None else self.redactor.text(error, Counter())
+            self.report.failed.append({"path": str(path), "error": clean})
         else:
             self.report.unrecognised.append(str(path))
 
@@ -152,7 +155,7 @@ class _Import(NamedTuple):
                 session.warn("no call of a model or a tool was found in the file")
             if session.warnings:
                 report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})
-            id, new = self.add(session.records)
+            id, new = writing.add(self.backend.sink, self.backend.reader, session.records)
             if new:
                 report.imported += 1
                 report.trajectories.append({"id": id, "source": str(path), "format": session.format})

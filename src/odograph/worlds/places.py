@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InvalidInput
-from ..store import backend
+from ..store import opening
 from ..store.backend import Place
 from ..tables.shared import Shared
 
@@ -67,7 +67,7 @@ def where_of(storage: StorageConfig | None) -> Where:
             " served, or in memory, odograph.open(...).world(name) is a world in the store's local folder"
         )
     if isinstance(uri, str) and "://" in uri:
-        place = backend.opened(uri, catalog=given.catalog).place
+        place = opening.opened(uri, catalog=given.catalog).place
         return Where(Path(place.folder), place.tables, given.namespace)
     if given.catalog is not None:
         raise InvalidInput(f"catalog= is for a store that machines share, such as 's3://bucket/runs'; {str(uri)!r} is a folder")

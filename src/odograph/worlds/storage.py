@@ -20,7 +20,8 @@ import msgspec
 from ..codec import new_id
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..redact import Redactor
-from ..store.backend import Place, reopened
+from ..store.backend import Place
+from ..store.opening import reopened
 from ..store.settings import redactor_in
 from ..tables.commits import Commits, Conflict, opened_in
 from ..tables.files import DataFile, Footer, Writer

@@ -2,67 +2,55 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import msgspec
 
-from .capture import scope
-from .capture.faults import Health, health
-from .capture.recorder import Recorder
-from .capture.run import LoneCall, Run, start
-from .capture.scope import Scope
-from .errors import InvalidInput, did_you_mean
-from .handmade import records_from_dict
-from .redact import Redact
-from .store import backend, writing
-from .store.backend import Backend, Place
-from .store.filters import FilterArgs, Filters, given
-from .store.journal import Durability, Journal
-from .tables.shared import shared as tables_of
-from .trajectory import Trajectory
-from .types import AnyRecord, Fork
+from ..capture.faults import Health, health
+from ..capture.recorder import Recorder
+from ..capture.run import Run, start
+from ..errors import InvalidInput
+from ..handmade import records_from_dict
+from ..redact import Redact
+from ..store import opening, writing
+from ..store.backend import Backend, Place
+from ..store.filters import FilterArgs, Filters
+from ..trajectory import Trajectory
+from ..types import AnyRecord, Fork
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
-    from typing import Literal as OneOf
-
-    from . import importers as importing
-    from .bulk import Progress
-    from .clusters import Runner
-    from .groups import GroupBy, Groups
-    from .importers.importing import ImportReport
-    from .quality import Report
-    from .quality.define import Profile
-    from .rewards.scoring import ScoreReport
-    from .statistics import By, Stats
-    from .statistics.compared import Compared
-    from .statistics.comparison import PartsBy
-    from .statistics.labelled import LabelsBy
-    from .store.compacting import Compaction
-    from .store.lines import Damage
-    from .store.publishing import Publication
-    from .store.query import Frame, Rows
-    from .store.reader import Reader, Tail
-    from .store.sealing import Sealing
-    from .store.summary import Hit, Summary, Used
-    from .training.dry_run import GroupPlan
-    from .training.formats import Files
-    from .training.keywords import ExportArgs
-    from .worlds import WorldRuntime
+    from .. import importers as importing
+    from ..bulk import Progress
+    from ..clusters import Runner
+    from ..groups import GroupBy, Groups
+    from ..importers.importing import ImportReport
+    from ..quality import Report
+    from ..quality.define import Profile
+    from ..rewards.scoring import ScoreReport
+    from ..statistics import By, Stats
+    from ..statistics.compared import Compared
+    from ..statistics.comparison import PartsBy
+    from ..statistics.labelled import LabelsBy
+    from ..store.compacting import Compaction
+    from ..store.lines import Damage
+    from ..store.publishing import Publication
+    from ..store.query import Frame, Rows
+    from ..store.reader import Reader, Tail
+    from ..store.sealing import Sealing
+    from ..store.summary import Hit, Summary, Used
+    from ..training.dry_run import GroupPlan
+    from ..training.formats import Files
+    from ..training.keywords import ExportArgs
+    from ..worlds import WorldRuntime
 
 
-#: What narrows the labels down that are compared, by what they are compared by.
-_NARROWS: dict[str, tuple[str, ...]] = {
-    "rubric": ("technique", "judge"),
-    "judge": ("technique", "rubric"),
-    "technique": ("judge",),
-    "world": ("technique", "namespace"),
-}
+def reopened(place: Place) -> Store:
+    """The store of a place."""
+    return Store(opening.reopened(place))
 
 
 class Store:
@@ -71,7 +59,6 @@ class Store:
     def __init__(self, backend: Backend) -> None:
         #: The store below this facade: its sink, its reader, and what reopens it elsewhere.
         self.backend: Backend = backend
-        self._journal: Journal = backend.journal
         self._worlds: WorldRuntime | None = None
 
     def __repr__(self) -> str:
@@ -79,7 +66,7 @@ class Store:
 
     def __reduce__(self) -> tuple[Callable[[Place], Store], tuple[Place]]:
         """Pickled for another process, it is the same store there, with its redaction and durability."""
-        return open, (self.backend.place,)
+        return reopened, (self.backend.place,)
 
     @property
     def root(self) -> Path:
@@ -154,20 +141,10 @@ class Store:
         whether a file is of their format. `progress(path, done, total)` is called before each file. `skip_empty`: a named file in
         which no session has begun is no failure either. Raises NotFound.
         """
-        from .importers.importing import import_files
+        from ..importers.importing import import_files
 
-        sink = self.backend.sink
-
-        def add(records: list[AnyRecord]) -> tuple[str, int]:
-            return writing.add(sink, self._reader, records)
-
-        def clean(text: str) -> str:
-            return text if sink.redactor is None else sink.redactor.text(text, Counter())
-
-        given = [importers] if isinstance(importers, str) else list(importers)
-        return import_files(
-            list(map(Path, paths)), add, format=format, importers=given, progress=progress, clean=clean, skip_empty=skip_empty
-        )
+        more: dict[str, Any] = {"format": format, "importers": importers, "progress": progress, "skip_empty": skip_empty}
+        return import_files(self.backend, paths, **more)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -206,7 +183,7 @@ class Store:
 
     def is_written_elsewhere(self, id: str) -> bool:
         """Whether another process, or another open store, may still write to a trajectory."""
-        return bool(self._reader.writers(id) - {self._journal.writer})
+        return bool(self._reader.writers(id) - {self.backend.journal.writer})
 
     def examine(self, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
         """Facts for `odograph doctor`: files, sizes, writers, damage. `progress(done, total)` counts bytes of the journal."""
@@ -224,7 +201,7 @@ class Store:
 
     def health(self) -> Health:
         """Reports on recording in this process; see `odograph.Health`."""
-        return health(self._journal, self.backend.health())
+        return health(self.backend.journal, self.backend.health())
 
     def flush(self) -> None:
         """Waits until all records of this process are on the disk. For a served store, the disk is the server's.
@@ -270,9 +247,9 @@ class Store:
         call continues. The folder does not change. `progress(done, total)` counts bytes. Raises StoreError, InvalidInput,
         MissingExtra without the extra `iceberg`.
         """
-        tables = tables_of(where, catalog or os.environ.get("ODOGRAPH_CATALOG"), namespace)
+        tables = opening.tables_of(where, catalog, namespace)
         found = self.backend.publish(tables, progress)
-        from .worlds.publishing import publish
+        from ..worlds.publishing import publish
 
         worlds, left = publish(self.backend.here, Place(str(self.backend.beside("publishing")), tables=tables))
         return msgspec.structs.replace(found, worlds=worlds, left=left)
@@ -286,14 +263,14 @@ class Store:
         `.arrow()` and `.pandas()` give all rows. `timeout`: the seconds that the query may take. A query reads no other files
         and writes nothing. Raises InvalidInput for a mistake in the query, MissingExtra without the extra `lake`, StoreError.
         """
-        from .store.query import sql
+        from ..store.query import sql
 
         return sql(self._reader, query, parameters, timeout)
 
     def frame(self, table: Frame) -> Any:
         """A table (`trajectories`, `facts` or `records`) as a Daft DataFrame, over both tiers. Raises InvalidInput, MissingExtra
         without the extra `worlds`, StoreError."""
-        from .store.query import frame
+        from ..store.query import frame
 
         return frame(self._reader, table)
 
@@ -307,7 +284,7 @@ class Store:
         Returns the number of commits and files that were found, of files that belong to no complete seal and were left out, and
         of damaged files that were replaced (`mended`).
         """
-        from .worlds.layout import table_in
+        from ..worlds.layout import table_in
 
         return self.backend.repair(table_in)
 
@@ -343,7 +320,7 @@ class Store:
         Returns the manifest, which is also in the folder. `odograph.Dataset(out).upload(repo)` uploads the folder to the Hub.
         Raises NotFound for an unknown format, InvalidInput, MissingExtra, TypeError for an unknown keyword.
         """
-        from .training.stored import export_store
+        from ..training.stored import export_store
 
         how: dict[str, Any] = {"format": format, "splits": splits, "seed": seed, "redact": redact, "progress": progress}
         how |= {"max_shard_size": max_shard_size, "max_shard_rows": max_shard_rows}
@@ -357,7 +334,7 @@ class Store:
 
         `options` and filters as for `export`. Raises NotFound, InvalidInput.
         """
-        from .training.stored import dry_run_store
+        from ..training.stored import dry_run_store
 
         return dry_run_store(self.backend, to, Filters.of(filters), options)
 
@@ -376,11 +353,9 @@ class Store:
         from midnight UTC). `min_size`: smaller groups are `too_small`. Replays are in no group, and neither are trajectories that
         are still being recorded, unless `status` asks for them. Filters as for `trajectories`. Raises InvalidInput.
         """
-        from .groups import Groups, wants_running
+        from ..groups import groups_in
 
-        checked = Filters.of(filters)
-        more: dict[str, Any] = {"running": wants_running(checked), "asked": dict(given(filters))}
-        return Groups(self._reader.summaries(checked), self._reader.read, by=by, window=window, min_size=min_size, **more)
+        return groups_in(self._reader, filters, by=by, window=window, min_size=min_size)
 
     def score(
         self,
@@ -411,7 +386,7 @@ class Store:
         A function that fails on a trajectory costs only that trajectory; see the report. Raises InvalidInput, NotFound,
         StoreError.
         """
-        from .rewards.scoring import score  # it needs asyncio, which who records does not
+        from ..rewards.scoring import score  # it needs asyncio, which who records does not
 
         options: dict[str, Any] = {"version": version, "again": again, "concurrency": concurrency, "processes": processes}
         options["runner"] = runner
@@ -437,7 +412,7 @@ class Store:
         `progress(n)` is called with the number of checked trajectories. At most 10,000 findings per code are kept; `counts` has
         the true numbers. Raises InvalidInput, NotFound, StoreError.
         """
-        from .quality.stored import validate_store
+        from ..quality.stored import validate_store
 
         more: dict[str, Any] = {"workers": workers, "runner": runner, "progress": progress}
         return validate_store(self.backend, Filters.of(filters), profile, ignore, tokenizer, checks, **more)
@@ -452,7 +427,7 @@ class Store:
         self, by: By | None = None, *, confidence: float = 0.95, success: float | None = None, **filters: Unpack[FilterArgs]
     ) -> Stats:
         """Computes the distributions of rewards, over time, by component and by what was done: `odograph.stats` of this store."""
-        from .statistics import stats
+        from ..statistics import stats
 
         return stats(self, by, confidence=confidence, success=success, **filters)
 
@@ -461,7 +436,7 @@ class Store:
         a: str,
         b: str,
         *,
-        by: PartsBy | LabelsBy | OneOf["world"] = "model",
+        by: PartsBy | LabelsBy | Literal["world"] = "model",
         confidence: float = 0.95,
         seed: int = 0,
         technique: str | None = None,
@@ -479,26 +454,10 @@ class Store:
 
         Raises InvalidInput, MissingExtra (extra `worlds`).
         """
-        from .statistics.comparison import BY, compare_parts
-        from .statistics.labelled import LABELS_BY, compare_labels
+        from .comparing import compare
 
-        known = (*BY, *LABELS_BY, "world")
-        if by not in known:
-            raise InvalidInput(f"nothing is compared by {by!r}; there are: {', '.join(known)}{did_you_mean(by, known)}")
-        more: dict[str, Any] = {"confidence": confidence, "seed": seed}
-        narrow: dict[str, Any] = {"technique": technique, "rubric": rubric, "judge": judge}
-        for name, value in {**narrow, "namespace": None if namespace == "default" else namespace}.items():
-            if value is not None and name not in _NARROWS.get(by, ()):
-                takes = ", ".join(one for one, names in _NARROWS.items() if name in names)
-                raise InvalidInput(f"{name}= goes with by={takes}, not with by={by!r}")
-        if by in LABELS_BY:
-            return compare_labels(self, a, b, by=by, **narrow, **more, **filters)
-        if by == "world":
-            from .worlds.comparing import compare_worlds
-
-            ids = {s.id for s in self.summaries(**filters)} if given(filters) else None
-            return compare_worlds(self.backend.here, a, b, namespace=namespace, technique=technique, ids=ids, **more)
-        return compare_parts(self, a, b, by=cast("PartsBy", by), **more, **filters)
+        narrow: dict[str, Any] = {"technique": technique, "rubric": rubric, "judge": judge, "namespace": namespace}
+        return compare(self, self.backend.here, a, b, by, filters, confidence=confidence, seed=seed, **narrow)
 
     # --- worlds -------------------------------------------------------------------------------------------------------
 
@@ -519,8 +478,8 @@ class Store:
         methods are awaited (a `World`); in other code, the methods return when they are done (a `SyncWorld`). Raises
         MissingExtra.
         """
-        from .worlds import StorageConfig, WorldRuntime
-        from .worlds.runtime import opened
+        from ..worlds import StorageConfig, WorldRuntime
+        from ..worlds.runtime import opened
 
         if self._worlds is None:
             self._worlds = WorldRuntime(redactor=self.backend.sink.redactor)
@@ -539,88 +498,3 @@ class Store:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def open(
-    where: str | Path | Place | None = None,
-    *,
-    durability: Durability | None = None,
-    redact: Redact | str | None = None,
-    seal_at: int | None = None,
-    shared: bool = False,
-    catalog: str | dict[str, str] | None = None,
-    namespace: str | None = None,
-    local: str | Path | None = None,
-    token: str | None = None,
-) -> Store:
-    """Opens the store in a folder (default: $ODOGRAPH_STORE, else ./odograph). The first record makes the folder.
-
-    `memory:` is a store that is removed when the store is closed or the process ends. A pickled store is the same store in
-    another process.
-
-    `durability`, `redact` and `seal_at` belong to the store. The first opening that names one of them makes the folder and
-    settles the value for every later opening, in any process. A later opening leaves the argument out; another value is refused.
-
-    `durability="group"` (default) syncs to the disk every 50 ms; "sync" waits for the disk at every record. When a recording
-    call returns, the operating system has the record in both cases.
-
-    `redact` removes secrets from everything that is recorded, added or imported, before anything is written. True: the built-in
-    rules. A list of patterns: these patterns and the built-in rules. A function: gets each text and returns the text to keep;
-    if the function raises, the text is not kept. The function, or its name ('package:object', 'file.py:name'), must be
-    importable in each process that writes. None (default): the store's own setting. False: asserts that the store has no
-    redaction.
-
-    `seal_at`: how many bytes the journal may hold before a process that records seals the journal in the background. Default:
-    1 GiB; 0: never. Without the extra `lake` nothing is sealed.
-
-    Only the owner can read the files, unless `shared` is set when the store is made; then the process's umask decides.
-
-    `where` may be object storage that machines share, such as "s3://bucket/runs"; this needs the extra `iceberg`. `catalog` says
-    which files are live (default: $ODOGRAPH_CATALOG): "postgresql://host/database", the URL of an Iceberg REST catalog, the name
-    of a catalog in pyiceberg's own settings, or a dict of such settings. `namespace`: the namespace of the tables in the catalog
-    (default: the last part of `where`). `local`: the folder for what this machine recorded and has not sealed yet (default: a
-    folder in $ODOGRAPH_LOCAL, $XDG_STATE_HOME or ~/.local/state). Other machines see a trajectory once it is sealed.
-
-    `where` may be the address of a store that `odograph serve` serves, such as "https://runs.example.org". `token` (default:
-    $ODOGRAPH_TOKEN) is one of the server's. Records are written to the folder `local` first and sent to the server behind the
-    run, so a server that is away costs nothing; see the page on serving. Raises InvalidInput, StoreError, TypeError.
-    """
-    if isinstance(where, Place):
-        return Store(backend.reopened(where))
-    team: dict[str, Any] = {"catalog": catalog, "namespace": namespace, "local": local, "token": token}
-    return Store(backend.opened(where, redact=redact, durability=durability, seal_at=seal_at, shared=shared, **team))
-
-
-def score(
-    store: Store,
-    fn: Any,
-    *,
-    version: str | None = None,
-    again: bool = False,
-    concurrency: int | None = None,
-    processes: int = 1,
-    runner: Runner | None = None,
-    progress: Progress = None,
-    **filters: Unpack[FilterArgs],
-) -> ScoreReport:
-    """`store.score(fn, ...)`."""
-    more: dict[str, Any] = {"concurrency": concurrency, "processes": processes, "runner": runner, "progress": progress}
-    return store.score(fn, version=version, again=again, **more, **filters)
-
-
-_default: Store | None = None
-
-
-def default_store() -> Store:
-    """The store that `open()` names, opened once. Calls outside of any run are recorded here."""
-    global _default
-    if _default is None:
-        _default = open()
-    return _default
-
-
-def _outside(fields: dict[str, Any]) -> Scope:
-    return LoneCall(default_store().record(model=fields.get("model"), tags=["call"]))
-
-
-scope.outside = _outside
