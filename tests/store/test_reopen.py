@@ -122,7 +122,7 @@ def test_a_pickled_response_of_a_store_in_which_nothing_is_yet(tmp_path: Path) -
     place = pickle.loads(pickle.dumps(store.backend.place))
     with odograph.open(place) as other:
         other.record(task=SECRET).finish()
-        assert other._journal.durability == "sync"
+        assert other.backend.journal.durability == "sync"
     assert holds(tmp_path, SECRET) == []
     assert len(store) == 1
 
@@ -222,7 +222,7 @@ def test_another_redaction_is_refused_and_none_uses_what_is_there(tmp_path: Path
         odograph.open(tmp_path / "d", durability="group")
     with odograph.open(tmp_path / "d") as store:
         store.record(task="t").finish()
-        assert store._journal.durability == "sync"
+        assert store.backend.journal.durability == "sync"
 
 
 def test_a_function_must_be_importable(tmp_path: Path) -> None:

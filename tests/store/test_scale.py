@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.store import catalog, lines
+from odograph.store import keeping, lines
 from odograph.store import reader as reading
 from odograph.store.rows import packed
 
@@ -39,7 +39,7 @@ def system_calls(work: Callable[[], object]) -> Counter[str]:
 
 
 def settled(store: odograph.Store) -> None:
-    """The folder's clock is past: see `store.catalog`."""
+    """The folder's clock is past: see `store.keeping`."""
     time.sleep(0.1)
     len(store)
 
@@ -71,7 +71,7 @@ def test_nothing_that_was_written_before_a_question_is_missed(tmp_path: Path) ->
             settled(reader)
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
             assert reader.trajectory(done.stdout.strip()).task == "x"
-        mine._journal.close()  # the next note begins a new file
+        mine.backend.journal.close()  # the next note begins a new file
     assert len(reader) == 4
 
 
@@ -192,7 +192,7 @@ def test_the_first_look_at_a_journal_reads_it_once(tmp_path: Path, work: str, mo
             read.append(len(line) + 1)
             yield offset, line
 
-    for module in (reading, catalog):
+    for module in (reading, keeping):
         monkeypatch.setattr(module, "complete_lines", counted)
     with odograph.open(root) as store:
         if work == "search":

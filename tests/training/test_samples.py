@@ -310,7 +310,7 @@ def test_preferred_edits_of_text_are_pairs_without_a_tokenizer(store: odograph.S
     assert rows.left_out == {} and store.export(store.root.parent / "out", "trl-dpo")["rows"] == 2
     forks = []
     for _ in range(2):
-        fork = recording.start(store._journal, "t", agent="a", fork=Fork(trajectory=run.id, step=1, reason="why"))
+        fork = recording.start(store.backend.journal, "t", agent="a", fork=Fork(trajectory=run.id, step=1, reason="why"))
         fork.step().llm_call(model="m", messages=[{"role": "user", "content": "go on"}], response="no", **prompt, **ids)
         fork.finish()
         forks.append(store.trajectory(fork.id))
@@ -380,7 +380,7 @@ def line(store: odograph.Store) -> dict[str, Trajectory]:
 
     def record(parent: str | None, step: int, prefix: list[int], count: int, base: int, broken: bool = False) -> str:
         fork = Fork(trajectory=parent, step=step, reason="why") if parent else None
-        run = recording.start(store._journal, "t", agent="a", model="m", group="g", fork=fork)
+        run = recording.start(store.backend.journal, "t", agent="a", model="m", group="g", fork=fork)
         context = list(prefix)
         with run:
             for n in range(count):
