@@ -326,6 +326,72 @@ def test_an_edited_history_stays_with_its_agent(store: odograph.Store) -> None:
     assert [c.purpose for c in t.llm_calls] == ["act", "act", "utility"]
 
 
+@pytest.mark.parametrize("path", ["", "/t/r"])
+def test_an_agent_that_tells_the_time_in_its_system_prompt_is_one(store: odograph.Store, path: str) -> None:
+    """With a name and without, each of its calls is a step, and has the results of its tools, also where its tools change. Agents
+    that say the same with other system prompts stay apart."""
+    script = [Answer(text="", tool_calls=[ask("sh", f"call_{n}", command="ls")]) for n in range(2)] + [Answer(text="done")]
+    messages = [user("make it")]
+    with LLMServer(script) as server, Proxy(store, [server.url]) as proxy:
+        for n, answer in enumerate(script):
+            talk(proxy, [{"role": "system", "content": f"You work. It is 12:00:0{n}."}, *messages], path, TOOLS[: 1 + n % 2])
+            messages += [said(answer), *[result(f"out {n}", call["id"]) for call in answer.tool_calls]]
+    t = one(store)
+    assert [[a.result for a in s.actions] for s in t.steps] == [["out 0"], ["out 1"], []] and t.status == "completed"
+
+    alike = [[{"role": "system", "content": f"You are {name}."}, user("2+2?")] for name in ("Ann", "Bob")]
+    with LLMServer([Answer(text="4")]) as server, Proxy(store, [server.url]) as proxy:
+        for _ in range(3):
+            for messages in alike:
+                talk(proxy, messages, path and "/t/apart", tools=None)
+                messages += [{"role": "assistant", "content": "4"}, user("again")]
+    calls = [c for other in store.trajectories() if other.id != t.id for s in other.steps for c in s.llm_calls]
+    apart = {(c.trajectory, c.agent): [] for c in calls}  # type: ignore[var-annotated]
+    for call in calls:
+        apart[call.trajectory, call.agent].append(call.request["messages"][0]["content"])
+    assert sorted(apart.values()) == [["You are Ann."] * 3, ["You are Bob."] * 3]
+
+
+@pytest.mark.parametrize("ids", ["their own", "one for all"])
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("path", ["", "/t/r"])
+def test_a_history_that_is_cut_gives_each_call_its_result(store: odograph.Store, path: str, restarts: bool, ids: str) -> None:
+    """An agent drops old messages and old results. Each tool call has the result that was its own, and not an older one that the
+    history still holds, also where a server gives the same id again and again, and behind another proxy."""
+    script = [
+        Answer(text="", tool_calls=[ask("sh", f"call_{n}" if ids == "their own" else "call", command=f"ls {n}")])
+        for n in range(5)
+    ]
+    messages: list[dict[str, Any]] = []
+    with LLMServer([*script, Answer(text="done")]) as server:
+        proxy = Proxy(store, [server.url]).__enter__()
+        for n, answer in enumerate(script):
+            talk(proxy, [SYSTEM, user("make it"), *messages[-4:]], path)
+            if restarts:
+                proxy.close()
+                proxy = Proxy(store, [server.url]).__enter__()
+            messages = [m | {"content": "cleared"} if m["role"] == "tool" and n % 2 else m for m in messages]
+            messages += [said(answer), result(f"out {n}", answer.tool_calls[0]["id"])]
+        talk(proxy, [SYSTEM, user("make it"), *messages[-4:]], path)
+        proxy.close()
+    t = one(store)
+    assert [[a.result for a in s.actions] for s in t.steps] == [*([f"out {n}"] for n in range(5)), []] and t.status == "completed"
+
+
+def test_a_call_that_sums_up_brings_results(store: odograph.Store) -> None:
+    """An agent has its history summed up, by a call with another system prompt and no tools, and goes on from the summary. The call is
+    beside the work, and the result that it alone holds is the action's."""
+    script = [Answer(text="", tool_calls=[ask("sh", command="ls")]), Answer(text="A file was made."), Answer(text="done")]
+    with LLMServer(script) as server, Proxy(store, [server.url]) as proxy:
+        messages = [user("make it"), said(script[0]), result("made")]
+        talk(proxy, [SYSTEM, messages[0]], "/t/r")
+        talk(proxy, [{"role": "system", "content": "You sum up."}, *messages, user("Sum it up.")], "/t/r", tools=None)
+        talk(proxy, [SYSTEM, user("So far: A file was made.")], "/t/r")
+    t = one(store)
+    assert [c.purpose for c in t.llm_calls] == ["act", "utility", "act"]
+    assert [[a.result for a in s.actions] for s in t.steps] == [["made"], []]
+
+
 def test_marks_of_caches_change_no_conversation(store: odograph.Store) -> None:
     """Anthropic's cache marks move to the newest message with each call; the conversation stays the same one."""
     marked = {"cache_control": {"type": "ephemeral"}}

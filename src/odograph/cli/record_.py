@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..api import Store, open
-from ..errors import InvalidInput, MissingExtra, NotFound
+from ..errors import InvalidInput, MissingExtra, NotFound, OdographError
 from ..redact import Redactor
 from .proxy_ import SWITCH_SECONDS, add_shared, key_of
 from .terminal import line
@@ -87,10 +87,13 @@ def run(args: argparse.Namespace) -> int:
             except (NotFound, InvalidInput) as error:
                 _tell(f"odograph: {error}; nothing is recorded")
                 return 127 if isinstance(error, NotFound) else 126  # as shells have it
-            proxy.drain(_DRAIN)
-            id = proxy.end(name, **_outcome(status))
-            proxy.close(0)
-            _say(store, id, args, agent, began, git.state(folder) if args.git else None)
+            try:
+                proxy.drain(_DRAIN)
+                id = proxy.end(name, **_outcome(status))
+                proxy.close(0)
+                _say(store, id, args, agent, began, git.state(folder) if args.git else None)
+            except OdographError as error:  # a disk that got full: the exit status is the program's all the same
+                _tell(f"odograph: {error}")
     return child.ended_alike(status)
 
 
@@ -123,8 +126,15 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
         why = "a program that names its base URL itself, or clears its environment, is not led here"
         _tell(f"odograph: no call of a model passed; nothing is recorded ({why})")
         return
-    t = store.trajectory(id)
-    more = ", no git repository" if args.git and after is None else ""
+    health = store.health()
+    unwritten = health["waiting"] + health["lost"]
+    try:
+        t = store.trajectory(id)
+    except NotFound:
+        _tell(f"odograph: no call could be recorded: {health['failure'] or health['last_fault']}")
+        return
+    more = f", {unwritten} records could not be written ({health['failure']})" if unwritten else ""
+    more += ", no git repository" if args.git and after is None else ""
     if after is not None or args.into_session:
         run = store.append(id)
         if after is not None:

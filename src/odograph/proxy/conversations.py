@@ -1,17 +1,18 @@
 """Which conversation a request goes on with: requests as lists of items, of which each next one begins with the last. Pure.
 
 An agent sends its whole history with each call. So a request belongs to the conversation whose last request it begins with. If
-several conversations begin so, it belongs to the one whose answer comes next in the request. Any other request is of an agent
-that edited its history, of a sub-agent whose prompt stands in a tool call without a result, or of somebody new.
+several conversations begin so, it belongs to the one whose answer comes next in the request. The system prompt is not compared,
+because many agents tell the time in it. Any other request is of an agent that edited its history, of a sub-agent whose prompt
+stands in a tool call without a result, or of somebody new.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,8 +23,9 @@ from ..dialects.content import text_of
 
 #: A mark that moves from message to message as a history grows.
 _CACHE = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}|"cache_control"\s*:\s*\{[^{}]*\}\s*,?\s*')
-#: Fields that say who is asked: the same for all calls of one agent.
-_WHO = ("system", "instructions", "systemInstruction", "system_instruction", "tools", "functions")
+#: Fields that say who is asked: the system prompt, and tools.
+_SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction")
+_TOOLS = ("tools", "functions")
 #: What programs add to what a user wrote stands between such tags.
 _ADDED = re.compile(
     r"<(system-reminder|environment_context|user_instructions|permissions instructions|session_context|INSTRUCTIONS"
@@ -44,14 +46,20 @@ class Asked:
         self.request: dict[str, Any] = request if isinstance(request, dict) else {}
         self.field: str | None = next((n for n in dialect.LISTS if isinstance(self.request.get(n), list)), None)
         self.items: list[Any] = self.request[self.field] if self.field else []
-        #: After each item, the hash of all items up to it, as they crossed the wire.
-        self.marks: list[bytes] = _marks(bytes(item) if isinstance(item, msgspec.Raw) else encode(item) for item in self.items)
+        #: The system prompt, where items hold it: those before the first item of the user.
+        self._first: list[dict[str, Any]] = _system_items(self.items)
+        #: How many these are.
+        self.lead: int = len(self._first)
+        #: After each item behind these, the hash of all items up to it, as they crossed the wire.
+        self.marks: list[bytes] = _marks(
+            bytes(item) if isinstance(item, msgspec.Raw) else encode(item) for item in self.items[self.lead :]
+        )
         self.tools: bool = bool(dialect.tools(self.request))
 
     @cached_property
     def values(self) -> list[bytes]:
         """`marks` of the items' values, as the store keeps them: not the bytes that crossed the wire."""
-        return _marks(encode(_in_order(self._clean(_parsed(item)))) for item in self.items)
+        return _marks(encode(_in_order(self._clean(_parsed(item)))) for item in self.items[self.lead :])
 
     @cached_property
     def same(self) -> bytes:
@@ -77,14 +85,16 @@ class Asked:
         _ = self.who, self.said, self.beside
 
     @cached_property
+    def prompt(self) -> bytes:
+        """The hash of the system prompt."""
+        parts = {name: self.request[name] for name in _SYSTEM if name in self.request}
+        return blake2b(_CACHE.sub(b"", encode([parts, self._first])), digest_size=16).digest()
+
+    @cached_property
     def who(self) -> bytes:
-        """The hash of system prompt and tools."""
-        parts = {name: self.request[name] for name in _WHO if name in self.request}
-        if self.field == "messages" and self.items:
-            first = _parsed(self.items[0])
-            if isinstance(first, dict) and first.get("role") in ("system", "developer"):
-                parts["first"] = first
-        return blake2b(_CACHE.sub(b"", encode(parts)), digest_size=16).digest()
+        """The hash of system prompt and tools: the same for most calls of one agent."""
+        tools = {name: self.request[name] for name in _TOOLS if name in self.request}
+        return blake2b(self.prompt + _CACHE.sub(b"", encode(tools)), digest_size=16).digest()
 
     def messages(self, start: int = 0) -> list[dict[str, Any]]:
         """The items from `start` on, chat-shaped."""
@@ -129,13 +139,40 @@ class Asked:
 
     def system(self) -> str:
         """The system prompt's text."""
-        found = next((self.request[n] for n in _WHO[:4] if n in self.request), None)
-        if found is None and self.items:
-            first = _parsed(self.items[0])
-            found = first.get("content") if isinstance(first, dict) and first.get("role") in ("system", "developer") else None
+        found = next((self.request[n] for n in _SYSTEM if n in self.request), None)
+        if found is None and self._first:
+            return "\n".join(text_of(item.get("content")) for item in self._first)
         if isinstance(found, dict):
             found = found.get("parts")
         return text_of(found)
+
+
+def _system_items(items: list[Any]) -> list[dict[str, Any]]:
+    """The items of the system prompt that stand before an item of the user."""
+    found: list[dict[str, Any]] = []
+    for item in items:
+        role = _role(item)
+        if role not in ("system", "developer"):
+            return found if role == "user" else []
+        found.append(_parsed(item))
+    return []
+
+
+class _Speaker(msgspec.Struct):
+    role: Any = None
+
+
+_speakers = msgspec.json.Decoder(_Speaker)
+
+
+def _role(item: Any) -> Any:
+    """Who says an item; of bytes it is told without making objects of the rest."""
+    if isinstance(item, msgspec.Raw):
+        try:
+            return _speakers.decode(bytes(item)).role
+        except msgspec.DecodeError:
+            return None
+    return item.get("role") if isinstance(item, dict) else None
 
 
 def _marks(items: Iterable[bytes]) -> list[bytes]:
@@ -197,19 +234,53 @@ def answer_of(dialect: Dialect, request: Any, answer: Any) -> dialects.Choice | 
     return found[0] if found else None
 
 
-def signature(choice: dialects.Choice | None) -> tuple[str, ...]:
+class Said(NamedTuple):
     """What an answer is recognised by where it is sent again: its text, and the ids and names of its tool calls."""
-    if choice is None:
-        return ()
-    return (choice.text.strip(), *(f"{c.id} {c.name}" for c in choice.tool_calls))
+
+    text: str = ""
+    calls: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether hardly two answers are so."""
+        return bool(self.calls) or len(self.text) >= _LONG
+
+    def is_renamed(self, other: Said) -> bool:
+        """Whether another is the same but for the ids of its tool calls."""
+        return self.text == other.text and [name for _, name in self.calls] == [name for _, name in other.calls]
 
 
-def answered_with(asked: Asked, at: int) -> tuple[str, ...]:
-    """The signature of the answer that a request's items hold from `at` on."""
-    for message in asked.messages(at):
-        if message.get("role") == "assistant":
-            return (text_of(message.get("content")).strip(), *(f"{id} {name}" for id, name in calls_in(message)))
-    return ()
+def signature(choice: dialects.Choice | None) -> Said:
+    """What a response's answer is recognised by."""
+    return Said() if choice is None else Said(choice.text.strip(), tuple((str(c.id), str(c.name)) for c in choice.tool_calls))
+
+
+def answers_in(messages: list[dict[str, Any]]) -> Iterator[tuple[int, Said]]:
+    """The answers that a history holds, from the last to the first, each with the place where it begins. Messages of the
+    assistant that follow each other are one answer."""
+    end = len(messages)
+    while end:
+        at = end
+        while at and messages[at - 1].get("role") == "assistant":
+            at -= 1
+        if at < end:
+            text = "".join(text_of(m.get("content")) for m in messages[at:end])
+            yield at, Said(text.strip(), tuple(call for m in messages[at:end] for call in calls_in(m)))
+        end = at if at < end else end - 1
+
+
+def answered_with(asked: Asked, count: int) -> Said:
+    """The answer that a request holds behind its first `count` items after the system prompt."""
+    return next((said for _, said in reversed(list(answers_in(asked.messages(asked.lead + count))))), Said())
+
+
+def since(messages: list[dict[str, Any]], answer: Said) -> list[dict[str, Any]]:
+    """A history from an answer on: from the last one that is the same, else the same but for its ids, else from the last."""
+    found = list(answers_in(messages))
+    at = next((n for n, said in found if said == answer), None)
+    if at is None:
+        at = next((n for n, said in found if answer.is_renamed(said)), found[0][0] if found else 0)
+    return messages[at:]
 
 
 def calls_in(message: dict[str, Any]) -> list[tuple[str, str]]:

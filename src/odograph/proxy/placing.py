@@ -30,7 +30,7 @@ from .asleep import RETRIED_NS, Asleep
 from .conversations import Asked
 from .passing import Passing
 from .senders import Sender, session_in
-from .trails import Attempt, Pending, Talk, Trail, arguments_of
+from .trails import Attempt, Pending, Talk, Trail, answering, arguments_of
 
 _MOST_TRAILS = 1000
 _MOST_TALKS = 1000  # of one trajectory
@@ -39,17 +39,6 @@ _MOST_RESPONSES = 10_000
 _MOST_LOOKED = 100  # trajectories that are looked through for the call that started an agent
 #: What a trajectory's name is derived from.
 _NAME = "odograph.proxy"
-
-
-def _renamed(pending: OrderedDict[str, Pending], sent: list[tuple[str, str]]) -> None:
-    """An answer is sent again with ids of the agent's own, where the model gave none: each belongs to the open call of its name
-    that comes first."""
-    ids = {id for id, _ in sent}
-    for id, name in sent:
-        if id not in pending:
-            old = next((key for key, one in pending.items() if one.name == name and key not in ids), None)
-            if old is not None:
-                pending[id] = pending.pop(old)
 
 
 def _asked_by(asked: Asked, call: Passing) -> Any:
@@ -131,7 +120,7 @@ class Placer:
         trail.failed += "error" in made
         with self._store.backend.sink.together():  # what other streams wait for is one write
             if scope is None:
-                scope = trail.run if talk is None else self._step(talk, asked, call)
+                scope = self._beside(trail, asked, call) if talk is None else self._step(talk, asked, call)
             ref = scope.record_call(made)
             self.recorded += 1
             if failure is not None:
@@ -186,7 +175,8 @@ class Placer:
         if trail is not None and who is not None:
             talk = trail.by_agent.get(who) or self._learned(trail, who)
             if talk is not None:
-                if purpose is None and talk.tools and not asked.tools and not talk.is_begun_by(asked):
+                begun = talk.is_begun_by(asked) and not talk.is_left_by(asked)
+                if purpose is None and talk.tools and not asked.tools and not begun:
                     purpose = "utility"
                 return trail, talk if purpose is None else None, purpose or "act"
         if who is None and (trail is not None or key is None):
@@ -240,8 +230,9 @@ class Placer:
         return found
 
     def _longest(self, asked: Asked, trail: Trail | None, *, strictly: bool = True) -> Talk | None:
-        """The conversation whose last request is the longest beginning of this one, and whose answer follows. Not `strictly`: the
-        only one that there is, too; its agent edited the answer."""
+        """The conversation whose last request is the longest beginning of this one, and whose answer follows; of several, one of
+        the same system prompt and tools. Not `strictly`: the only one that there is, too; its agent edited the answer, or what
+        came before the answer."""
         talk = self._responses.get(asked.before or "")
         if talk is not None and (talk.trail is trail if trail is not None else talk.trail.key[0] == "lone"):
             return talk
@@ -254,14 +245,24 @@ class Placer:
         for learned in (False, True) if self._has_learned else (False,):
             marks = asked.values if learned else asked.marks
             for count in range(len(marks) - 1, 0, -1):
-                found = [t for t in tips.get(marks[count - 1], ()) if t.count == count and t.learned is learned]
+                found = [
+                    t
+                    for t in tips.get(marks[count - 1], ())
+                    if t.count == count and t.learned is learned and not t.is_left_by(asked)
+                ]
                 if found:
+                    found.sort(key=lambda t: t.who != asked.who)
                     follows = conversations.answered_with(asked, count)
                     exact = next((t for t in found if t.answer == follows), None)
-                    if exact is not None or not strictly:
-                        return exact or (found[0] if len(found) == 1 else None)
+                    if exact is not None:
+                        return exact
+                    if not strictly and len(found) == 1 and found[0].prompt in (b"", asked.prompt):
+                        return found[0]
                     break
-        return None
+        if strictly:
+            return None
+        lone = (t for t in (*self._trails.values(), *self._woken.values()) if t.key[0] == "lone")
+        return answering(asked, [trail] if trail is not None else lone)
 
     def _awake(self, asked: Asked) -> Talk | None:
         """The conversation that a request goes on with, where only the store knows of it."""
@@ -319,7 +320,7 @@ class Placer:
             else:
                 within = trail.run
             scope = within.sub_agent(self._name(trail, name or "agent", address.agent is not None))
-        talk = Talk(trail, scope, asked.who, asked.tools)
+        talk = Talk(trail, scope, asked.tools, asked)
         trail.talks.append(talk)
         if len(trail.talks) > _MOST_TALKS:
             del trail.talks[1]
@@ -332,20 +333,16 @@ class Placer:
 
     # --- its step ------------------------------------------------------------------------------------------------------------
 
+    def _beside(self, trail: Trail, asked: Asked, call: Passing) -> Scope:
+        """Where a call beside the work is. It may bring results of tools: one that sums up a history mostly does."""
+        if any(talk.pending for talk in trail.talks) and (talk := answering(asked, [trail], left=True)) is not None:
+            talk.take(asked, call.started)
+        return trail.run
+
     def _step(self, talk: Talk, asked: Asked, call: Passing) -> Scope:
         """The next step of a conversation: what the request brings are the results of tools, and what is observed."""
         extends = talk.is_begun_by(asked)
-        at = talk.count if extends else 0
-        messages = asked.messages(at)
-        failed = asked.failed(at) if talk.pending else set()
-        for message in messages:
-            if message.get("role") == "assistant" and talk.pending:
-                _renamed(talk.pending, conversations.calls_in(message))
-            if message.get("role") in ("tool", "function"):
-                pending = talk.pending.pop(str(message.get("tool_call_id")), None)
-                if pending is not None:
-                    id = pending.tool_call_id
-                    pending.write(message.get("content"), failed=id in failed, until=call.started)
+        messages = talk.take(asked, call.started)
         seen = [m.get("content") for m in messages if m.get("role") == "user"]
         if not extends and talk.count:
             seen = seen[-1:]
@@ -363,7 +360,8 @@ class Placer:
             talk.count, talk.tip, talk.learned = len(asked.marks), asked.marks[-1], False
             self._find_by_tip(talk)
         self._find_by_response(talk, answer)
-        talk.answer, talk.who, talk.tools = conversations.signature(choice), asked.who, talk.tools or asked.tools
+        talk.answer, talk.tools = conversations.signature(choice), talk.tools or asked.tools
+        talk.who, talk.prompt = asked.who, asked.prompt
         now = time.time_ns()
         for tool in choice.tool_calls if choice else []:
             talk.pending[str(tool.id)] = Pending(scope, id, now, tool)
@@ -488,8 +486,8 @@ class Placer:
         trail = self._trail(("run", run, attempt))
         if trail is None:
             return None
-        if "answer" not in more and trail.main is not None and len(trail.main.answer) == 1:
-            more["answer"] = trail.main.answer[0] or None
+        if "answer" not in more and trail.main is not None and not trail.main.answer.calls:
+            more["answer"] = trail.main.answer.text or None
         self._close(trail, status, **more)
         trail.ends = False  # a call that was under way then ends it no other way
         return trail.run.id

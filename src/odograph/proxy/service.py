@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -85,7 +86,8 @@ class Proxy:
     # --- async ---------------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Listens. Raises InvalidInput for a place where it can't."""
+        """Listens. Raises InvalidInput for a place where it can't, StoreError for a store in which nothing can be recorded."""
+        _check(self.store)
         self._traffic = Traffic(self._limits.requests, self._policy)
         for number, upstreams in enumerate(self._upstreams):
             listening = listen(self._host, self._port if number == 0 else 0)
@@ -277,6 +279,17 @@ class Proxy:
         else:
             raise InvalidInput(f"no control {command[:50]!r}; there are: pause, resume, drain, policy, runs, end")
         return {"paused": traffic.paused, "in_flight": traffic.busy - traffic.resting, "policy": traffic.policy}
+
+
+def _check(store: Store) -> None:
+    """Raises StoreError for a store that can't be written: calls would pass unrecorded."""
+    folder = store.backend.sink.folder
+    there = next((place for place in (folder, *folder.parents) if os.path.exists(place)), folder)
+    if not os.path.isdir(there):
+        raise StoreError(f"nothing can be recorded in {store.backend}: {str(there)!r} is no folder")
+    effective = os.access in os.supports_effective_ids
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=effective):
+        raise StoreError(f"nothing can be recorded in {store.backend}: {str(there)!r} can't be written")
 
 
 def _json(value: Any) -> web.Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .. import dialects
@@ -15,6 +15,9 @@ from ..dialects.content import text_of
 from ..trajectory import Trajectory
 from . import conversations
 from .conversations import Asked
+
+#: Roles of messages that say what a tool gave back.
+_RESULTS = ("tool", "function")
 
 
 class Pending:
@@ -53,17 +56,19 @@ def arguments_of(value: Any) -> Any:
 class Talk:
     """One conversation of one agent."""
 
-    def __init__(self, trail: Trail, scope: Scope, who: bytes, tools: bool) -> None:
+    def __init__(self, trail: Trail, scope: Scope, tools: bool, asked: Asked | None = None) -> None:
+        """`asked`: its first request; None where the conversation is `learned` from the store."""
         self.trail = trail
         self.scope = scope
-        self.who = who
         self.tools = tools
+        self.who = b"" if asked is None else asked.who
+        self.prompt = b"" if asked is None else asked.prompt
         #: The last request that was answered: how many items, the hash of them (of their values, where it was `learned` from the
         #: store, which keeps no bytes), and the answer.
         self.count = 0
         self.tip = b""
         self.learned = False
-        self.answer: tuple[str, ...] = ()
+        self.answer = conversations.Said()
         #: The last call of a `learned` conversation, where it failed.
         self.failed: Attempt | None = None
         self.pending: OrderedDict[str, Pending] = OrderedDict()
@@ -72,6 +77,42 @@ class Talk:
         """Whether a request begins with the last one of this conversation."""
         marks = asked.values if self.learned else asked.marks
         return 0 < self.count <= len(marks) and marks[self.count - 1] == self.tip
+
+    def is_left_by(self, asked: Asked) -> bool:
+        """Whether a request has no tools and another system prompt: it may sum the history up, and is not its work."""
+        return self.tools and not asked.tools and self.prompt not in (b"", asked.prompt)
+
+    def brings(self, asked: Asked) -> list[dict[str, Any]]:
+        """The messages that a request brings: those behind the last request, or behind the last answer where the agent edited
+        what came before. Tool calls that have other ids there get these, where their agent names them itself."""
+        extends = self.is_begun_by(asked)
+        messages = asked.messages(asked.lead + self.count if extends else 0)
+        if self.count and not extends:
+            messages = conversations.since(messages, self.answer)
+        sent = next((said for _, said in conversations.answers_in(messages)), conversations.Said())
+        if self.pending and (extends or self.answer.is_renamed(sent)):
+            self._rename(sent.calls)
+        return messages
+
+    def take(self, asked: Asked, until: int) -> list[dict[str, Any]]:
+        """Records the results of tools that a request brings, which began at a time, as actions of the call that asked for them.
+        Returns the messages that the request brings."""
+        extends, messages = self.is_begun_by(asked), self.brings(asked)
+        failed = asked.failed(asked.lead + self.count if extends else 0) if self.pending else set()
+        for message in messages:
+            pending = self.pending.pop(str(message.get("tool_call_id")), None) if message.get("role") in _RESULTS else None
+            if pending is not None:
+                pending.write(message.get("content"), failed=pending.tool_call_id in failed, until=until)
+        return messages
+
+    def _rename(self, sent: Sequence[tuple[str, str]]) -> None:
+        """Each id of the agent's own belongs to the open call of its name that comes first."""
+        ids = {id for id, _ in sent}
+        for id, name in sent:
+            if id not in self.pending:
+                old = next((key for key, one in self.pending.items() if one.name == name and key not in ids), None)
+                if old is not None:
+                    self.pending[id] = self.pending.pop(old)
 
     def is_repeated_by(self, asked: Asked) -> bool:
         """Whether a request is the last one of this conversation, which failed before the proxy began."""
@@ -102,7 +143,7 @@ class Trail:
     def learn(self, t: Trajectory, clean: Callable[[Any], Any]) -> None:
         """What was recorded before: its agents, where their conversations stand, and the tool calls that have no result.
         `clean`: what the store makes of a message."""
-        done = {a.tool_call_id for a in t.actions}
+        done = {(a.llm_call, a.tool_call_id) for a in t.actions}  # ids of tool calls may be used again
         talks: dict[str | None, tuple[Talk, Call]] = {}
         inside: dict[str, str] = {}  # what was said to agents, by the action that they were started in
         if t.agent is not None:
@@ -113,7 +154,7 @@ class Trail:
             for call in step.llm_calls:
                 if agent not in talks:
                     scope = self.run if within is None else self.run.inside(within)
-                    talk = Talk(self, self.run if agent is None else scope.sub_agent(agent), b"", bool(call.tools))
+                    talk = Talk(self, self.run if agent is None else scope.sub_agent(agent), bool(call.tools))
                     if agent is not None:
                         self.names[agent] += 1
                         inside |= {} if within is None else {within: text_of(step.observation)}
@@ -121,7 +162,7 @@ class Trail:
                     talk = talks[agent][0]
                 talks[agent] = talk, call
                 for tool in call.choices[0].tool_calls if call.choices else []:
-                    if tool.id not in done:
+                    if (call.id, tool.id) not in done:
                         talk.pending[str(tool.id)] = Pending(self.run.at(step), call.id, call.time, tool)
         there = {r.id for r in t.records}
         for talk, call in talks.values():
@@ -140,6 +181,17 @@ class Trail:
                 if (id := next(started, None)) is not None:
                     pending.id, pending.parent = id, True
         self.talks = [talk for talk, _ in talks.values()]
+
+
+def answering(asked: Asked, trails: Iterable[Trail], *, left: bool = False) -> Talk | None:
+    """The only conversation whose answer is the last one that a request holds: its agent edited what came before. `left`: or sums
+    it up."""
+    last = next((said for _, said in conversations.answers_in(asked.messages())), None)
+    if last is None or not last.is_telling:
+        return None
+    found = [talk for one in trails for talk in one.talks if talk.answer == last and (left or not talk.is_left_by(asked))]
+    found = [talk for talk in found if talk.who == asked.who] or found
+    return found[0] if len(found) == 1 else None
 
 
 class Attempt(NamedTuple):
