@@ -7,7 +7,6 @@ import base64
 import gzip
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -286,8 +285,10 @@ def test_secrets_are_in_no_file(tmp_path: Path) -> None:
     assert files and not any(KEY.encode() in p.read_bytes() for p in files)
 
 
-def test_a_killed_collector_loses_nothing_that_it_answered(tmp_path: Path) -> None:
-    """kill -9 right behind the answer: the next collector writes the session."""
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_collector_that_ends_loses_nothing_that_it_answered(tmp_path: Path, signum: int) -> None:
+    """kill -9 right behind the answer: the next collector writes the session. One that is asked to end, or whose terminal closes,
+    writes the session itself."""
     command = [
         sys.executable,
         "-m",
@@ -307,10 +308,11 @@ def test_a_killed_collector_loses_nothing_that_it_answered(tmp_path: Path) -> No
         (url,) = json.loads(process.stdout.readline())["urls"]
         assert post(url, "/v1/traces", body(chat(2)))[0] == 200
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        process.send_signal(signum)
         process.wait()
+    assert process.returncode == (-signum if signum == signal.SIGKILL else 0)
     with odograph.open(tmp_path / "s") as store:
-        assert list(store.trajectories()) == []
+        assert len(list(store.trajectories())) == (signum != signal.SIGKILL)
         with Collector(store):
             pass
         (t,) = store.trajectories()

@@ -418,20 +418,8 @@ def test_a_server_takes_the_files_that_it_may_have() -> None:
 
 def start(tmp_path: Path, upstream: str, *flags: str) -> tuple[subprocess.Popen[str], str]:
     """`odograph proxy` as a process of its own, and its URL."""
-    command = [
-        sys.executable,
-        "-m",
-        "odograph",
-        "--store",
-        str(tmp_path / "s"),
-        "proxy",
-        "--upstream",
-        upstream,
-        "--port",
-        "0",
-        "--json",
-        *flags,
-    ]
+    command = [sys.executable, "-m", "odograph", "--store", str(tmp_path / "s"), "proxy", "--upstream", upstream, "--port", "0"]
+    command += ["--json", *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())["url"]
@@ -471,8 +459,9 @@ def test_calls_whose_end_was_seen_survive_sigkill(tmp_path: Path) -> None:
     assert set(seen) <= recorded
 
 
-def test_shutdown_drains(tmp_path: Path) -> None:
-    """SIGTERM: running calls end and are recorded, new ones are refused, the exit status is 0."""
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_shutdown_drains(tmp_path: Path, signum: int) -> None:
+    """SIGTERM, and a terminal that closes: running calls end and are recorded, new ones are refused, the exit status is 0."""
     go = threading.Event()
 
     def script(head: bytes, body: bytes) -> Any:
@@ -490,7 +479,7 @@ def test_shutdown_drains(tmp_path: Path) -> None:
             )
         )
         next(stream)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signum)
         time.sleep(0.8)
         assert process.poll() is None
         go.set()

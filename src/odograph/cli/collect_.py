@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 
 from ..access import allow_files
 from ..api import open
 from ..errors import MissingExtra
-from .common import add_json, print_json
+from .common import add_json, print_json, stop_signals, tell
 from .numbers import port, seconds
 
 HELP = "receive OpenTelemetry: spans and logs of agents become sessions"
@@ -50,17 +49,17 @@ def run(args: argparse.Namespace) -> int:
 
         async def main() -> None:
             stop = asyncio.Event()
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in stop_signals():
                 asyncio.get_running_loop().add_signal_handler(signum, stop.set)
             async with serve(receiver, collector, args.host, args.port, args.grpc, token) as urls:
                 if args.json:
                     print_json({"urls": urls, "store": str(store.backend)})
                     sys.stdout.flush()
-                print(f"odograph: {urls[0]} receives into {store.backend}; Ctrl-C ends", file=sys.stderr)
-                print(f"odograph: OTEL_EXPORTER_OTLP_ENDPOINT={urls[0]} sends here", file=sys.stderr)
+                tell(f"odograph: {urls[0]} receives into {store.backend}; Ctrl-C ends")
+                tell(f"odograph: OTEL_EXPORTER_OTLP_ENDPOINT={urls[0]} sends here")
                 await stop.wait()
 
         asyncio.run(main())
         spans = collector.counts["spans"]
-    print(f"odograph: {spans:,} spans received", file=sys.stderr)
+    tell(f"odograph: {spans:,} spans received")
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Collection
 from typing import Any, cast
@@ -165,3 +167,18 @@ def bytes_bar(what: str = "bytes") -> Callable[[int, int], None]:
         bar[0](done)
 
     return tell
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that end a server in order: what Ctrl-C sends, what supervisors send, and what comes when a terminal closes,
+    unless `nohup` ignores that."""
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
+def tell(said: str) -> None:
+    """Says something on stderr. If nobody reads stderr any more, the command goes on all the same."""
+    try:
+        print(said, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

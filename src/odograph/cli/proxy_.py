@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 
 from ..access import allow_files
 from ..api import open
 from ..errors import InvalidInput, MissingExtra
-from .common import add_json, print_json
+from .common import add_json, print_json, stop_signals, tell
 from .numbers import port, seconds
 
 HELP = "record the model calls of any agent: a proxy that passes them on unchanged"
@@ -106,17 +105,17 @@ def run(args: argparse.Namespace) -> int:
                     proxy.hurry()
                 stop.set()
 
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in stop_signals():
                 loop.add_signal_handler(signum, stopped)
             await proxy.open()
             if args.json:
                 print_json({"url": proxy.url, "upstreams": args.upstream, "store": str(store.backend)})
                 sys.stdout.flush()
-            print(f"odograph: {proxy.url} records into {store.backend}; upstream: {', '.join(args.upstream)}", file=sys.stderr)
-            print("odograph: clients use this URL, or URL/t/RUN, as their base URL; Ctrl-C ends", file=sys.stderr)
+            tell(f"odograph: {proxy.url} records into {store.backend}; upstream: {', '.join(args.upstream)}")
+            tell("odograph: clients use this URL, or URL/t/RUN, as their base URL; Ctrl-C ends")
             await stop.wait()
             await proxy.aclose(drain[0])
 
         asyncio.run(serve())
-        print(f"odograph: {proxy.recorded:,} calls recorded", file=sys.stderr)
+        tell(f"odograph: {proxy.recorded:,} calls recorded")
     return 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..api import Store, open
 from ..errors import InvalidInput, MissingExtra, NotFound, OdographError
 from ..redact import Redactor
+from .common import tell
 from .proxy_ import SWITCH_SECONDS, add_shared, key_of
 from .terminal import line
 
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 status = _status(program, argv, agent, bases)
             except (NotFound, InvalidInput) as error:
-                _tell(f"odograph: {error}; nothing is recorded")
+                tell(f"odograph: {error}; nothing is recorded")
                 return 127 if isinstance(error, NotFound) else 126  # as shells have it
             try:
                 proxy.drain(_DRAIN)
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
                 proxy.close(0)
                 _say(store, id, args, agent, began, git.state(folder) if args.git else None)
             except OdographError as error:  # a disk that got full: the exit status is the program's all the same
-                _tell(f"odograph: {error}")
+                tell(f"odograph: {error}")
     return child.ended_alike(status)
 
 
@@ -124,14 +125,14 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
     where = f"--store {shlex.quote(args.store)}" if args.store else ""
     if id is None:
         why = "a program that names its base URL itself, or clears its environment, is not led here"
-        _tell(f"odograph: no call of a model passed; nothing is recorded ({why})")
+        tell(f"odograph: no call of a model passed; nothing is recorded ({why})")
         return
     health = store.health()
     unwritten = health["waiting"] + health["lost"]
     try:
         t = store.trajectory(id)
     except NotFound:
-        _tell(f"odograph: no call could be recorded: {health['failure'] or health['last_fault']}")
+        tell(f"odograph: no call could be recorded: {health['failure'] or health['last_fault']}")
         return
     more = f", {unwritten} records could not be written ({health['failure']})" if unwritten else ""
     more += ", no git repository" if args.git and after is None else ""
@@ -142,15 +143,7 @@ def _say(store: Store, id: str | None, args: argparse.Namespace, agent: Any, beg
         if args.into_session:
             more += _merged(t, run, agent, began)
     counts = f"{len(t.llm_calls)} calls, {len(t.steps)} steps, {len(t.actions)} actions"
-    _tell(f"odograph: recorded {counts}{more}: odograph show {t.id[-8:]} {line(where)}".rstrip())
-
-
-def _tell(said: str) -> None:
-    """Says it on stderr. If nobody reads stderr any more, the exit status is the program's all the same."""
-    try:
-        print(said, file=sys.stderr, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    tell(f"odograph: recorded {counts}{more}: odograph show {t.id[-8:]} {line(where)}".rstrip())
 
 
 def _merged(t: Any, run: Any, agent: Any, began: float) -> str:
