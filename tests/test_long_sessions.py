@@ -13,6 +13,7 @@ from odograph.codec import content_hash
 from odograph.conversations import show
 from odograph.differences import diff
 from odograph.lineage import chains
+from odograph.lineage.shown import lineage
 from odograph.prefix import Prefix
 from odograph.quality.across import facts
 from odograph.training.feed import rows
@@ -66,7 +67,7 @@ def records(kind: str, turns: int) -> Iterator[AnyRecord]:
 WORK: dict[str, Callable[[Trajectory], Any]] = {
     "validate": odograph.validate,
     "facts": facts,
-    "lineage": lambda t: [shown.lineage(chain) for chain in chains(t)],
+    "lineage": lambda t: [lineage(chain) for chain in chains(t)],
     "samples": lambda t: list(odograph.samples([t], edits="mask")),
     "tokens of a page": lambda t: tokens(t, None),
     "conversation": show,

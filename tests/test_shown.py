@@ -13,6 +13,7 @@ from odograph import shown
 from odograph.cli import main
 from odograph.codec import encode
 from odograph.lineage import chains
+from odograph.lineage.shown import standings
 
 
 def said(text: str, role: str = "user") -> dict[str, str]:
@@ -163,7 +164,7 @@ def test_an_image_that_was_sent_all_along_makes_no_token_stale(store: odograph.S
             messages = [{"role": "user", "content": [image]}, *[said("more")] * k]
             run.step().llm_call(model="m", messages=messages, response="a", prompt_token_ids=[1, 2, *[3, 4] * k], token_ids=[3])
     (chain,) = chains(store.trajectory(run.id))
-    assert [s for _, _, s in shown.standings(chain, chain.last) if s] == ["exact", "exact"]
+    assert [s for _, _, s in standings(chain, chain.last) if s] == ["exact", "exact"]
 
 
 def test_several_messages_before_an_answer_are_shown_once(store: odograph.Store) -> None:

@@ -17,7 +17,6 @@ from .clock import iso_time
 from .dialects import Choice
 from .dialects.content import as_text, is_media, is_part, media
 from .errors import InvalidInput
-from .lineage import Chain, Segment, View
 from .lineage.bodies import pieces_of
 from .prefix import shared_prefix
 from .shape import added
@@ -83,7 +82,7 @@ def facts(t: Trajectory) -> dict[str, Any]:
         "tags": list(t.tags),
         "fork_of": t.start.fork.trajectory if t.start and t.start.fork else None,
         "rewards": {name: t.rewards[name] for name in t.rewards.names},
-        "cost": sum(costs) if (costs := [c.cost for c in t.llm_calls if c.cost is not None]) else None,
+        "cost": _cost(t.llm_calls),
     }
 
 
@@ -407,19 +406,18 @@ def _figures(t: Trajectory, step: Step) -> _About:
         began = None if record is None or isinstance(record, StepStart) else record.started
         took = 0 if record is None or isinstance(record, StepStart) else record.duration or 0
         times += [one for one in (when, began, began + took if began is not None else None) if type(one) is int]
-    costs = [c.cost for c in step.llm_calls if c.cost is not None]
     return {
         "reward": step.reward,
         "time": iso_time(min(times)) if times else None,
         "duration": (max(times) - min(times)) / 1e9 if times and max(times) > min(times) else None,
-        "cost": sum(costs) if costs else None,
-        "prompt_tokens": _sum(c.prompt_tokens for c in step.llm_calls),
-        "completion_tokens": _sum(c.completion_tokens for c in step.llm_calls),
+        "cost": _cost(step.llm_calls),
+        "prompt_tokens": added(*(c.prompt_tokens for c in step.llm_calls)),
+        "completion_tokens": added(*(c.completion_tokens for c in step.llm_calls)),
     }
 
 
-def _sum(counts: Iterable[int | None]) -> int | None:
-    known = [c for c in counts if c is not None]
+def _cost(calls: Iterable[Call]) -> float | None:
+    known = [c.cost for c in calls if c.cost is not None]
     return sum(known) if known else None
 
 
@@ -442,62 +440,3 @@ def snippet(text: str, words: str, size: int) -> str:
     places = [p for w in words.replace('"', " ").lower().split() if (p := low.find(w)) >= 0]
     start = max(0, (min(places) if places else 0) - size // 3)
     return ("…" if start else "") + text[start : start + size] + ("…" if start + size < len(text) else "")
-
-
-def standings(chain: Chain, view: View) -> Iterator[tuple[Segment, int, str | None]]:
-    """(segment, where it starts, exact, stale or unknown; None for what was not sampled) of a view."""
-    last = chain.nodes[-1] if chain.nodes else None
-    at = 0
-    for segment in view.segments:
-        standing = None
-        if segment.source == "sampled" and last is not None:
-            standing = chain.standing(segment, at, view, last.call.adapter, last.inputs)
-        yield segment, at, standing
-        at += len(segment.ids)
-
-
-def logprobs_of(chain: Chain, segment: Segment) -> list[Any] | None:
-    """The logprobs of a sampled segment, where they were recorded."""
-    node = chain.by_id.get(segment.call or "")
-    found = node.choices[segment.choice].logprobs if node is not None else None
-    return found[segment.start : segment.start + len(segment.ids)] if found is not None else None
-
-
-def lineage(chain: Chain) -> dict[str, Any]:
-    """One agent's tokens: its calls, and the last view token by token."""
-    return {
-        "agent": chain.agent,
-        "model": chain.model,
-        "calls": [
-            {
-                "id": n.id,
-                "step": n.call.step,
-                "kind": n.kind,
-                "edits": n.edits,
-                "prompt_tokens": len(n.prompt),
-                "deleted": n.deleted,
-                "inserted": n.inserted,
-                "continued": n.continued,
-                "response_tokens": {str(i): len(ids) for i, ids in n.responses.items()},
-            }
-            for n in chain.nodes
-        ],
-        "view": [
-            {
-                "source": s.source,
-                "start": at,
-                "ids": s.ids,
-                "call": s.call,
-                "choice": s.choice if s.call else None,
-                "index": s.start if s.call else None,
-                "standing": standing,
-                "logprobs": logprobs_of(chain, s) if s.source == "sampled" else None,
-                "mask": int(standing == "exact"),
-                "edit": s.edit,
-            }
-            for s, at, standing in standings(chain, chain.last)
-        ],
-        "discarded": [n.id for n in chain.discarded],
-        "left_out": [{"call": c.id, "reason": why} for c, why in chain.left_out],
-        "edits_unused": chain.problems,
-    }

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator
 
 from ..lineage import Chain, Node, Segment, chains, tokenizer
+from ..lineage.shown import lineage, logprobs_of, standings
 from ..lineage.texts import Tokenizer
-from ..shown import lineage, logprobs_of, standings
 from ..trajectory import Trajectory
 from .common import add_json, existing_store, print_json
 from .terminal import line, number, paint

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable
-from typing import Any
 
 from ..calls import Call
 from ..prefix import Prefix, begins, shared_prefix
@@ -142,7 +141,7 @@ class Chain:
             return
         prompt = prompt if isinstance(prompt, Prefix) else Prefix(prompt)
         known = len(prompt) if call.has_prompt_ids_beside else shared_prefix(self._looked, prompt)
-        if not all(map(_are_ids, (*responses.values(), prompt[known:]))):
+        if any(set(map(type, ids)) - {int} for ids in (*responses.values(), prompt[known:])):
             self.left_out.append((call, "token ids that are no whole numbers"))
             return
         self._looked = prompt
@@ -236,10 +235,7 @@ class Chain:
         return None
 
     def _is_open(self, node: Node, choice: int) -> bool:
-        if choice not in node.taken:
-            return True
-        after = self._after(node)
-        return after is None or after.kind not in ("extends", "declared", "contradicted")
+        return choice not in node.taken or (after := self._after(node)) is None or not after.goes_on
 
     def _after(self, node: Node) -> Node | None:
         """The call that came after another in its thread."""
@@ -252,7 +248,7 @@ class Chain:
         node.view = self._continued(node, before, choice)
         node.kind = "extends"
         thread, after = self._thread[before.id], self._after(before)
-        if after is not None and choice == before.continued and after.kind not in ("extends", "declared", "contradicted"):
+        if after is not None and choice == before.continued and not after.goes_on:
             at = thread.nodes.index(after)
             apart = Thread(after)
             apart.nodes = thread.nodes[at:]
@@ -491,10 +487,6 @@ class Chain:
             kind = "adapter"
         node.kind, node.view = kind, found.view(view, node.prompt, source, _new_source(node.call))
         node.deleted, node.inserted = found.deleted, found.inserted
-
-
-def _are_ids(ids: list[Any]) -> bool:
-    return set(map(type, ids)) <= {int}
 
 
 def _new_source(call: Call) -> Source:

@@ -42,6 +42,11 @@ class Node(msgspec.Struct):
         return self.call.id
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it goes on with an answer of the call before it, as it was or with a declared edit."""
+        return self.kind in ("extends", "declared", "contradicted")
+
+    @property
     def messages(self) -> list[dict[str, Any]]:
         """The messages of the prompt."""
         given = self.call.messages

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import hdrs, web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from .. import dialects
@@ -23,20 +23,13 @@ from ..access import IDLE, log_of
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
+from .headers import Response, coming_down, going_up
 from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
 from .upstreams import Upstream, Upstreams
 from .websockets import HANDSHAKE, Turns, bridge
 
-#: Headers of one hop (RFC 9110, 7.6.1).
-_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
-     b"transfer-encoding", b"upgrade")
-)  # fmt: skip
-#: And those that the next hop gets anew.
-_NOT_UP = _HOP | {b"host", b"expect"}
-_OWN = b"x-odograph-"
 _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and can be sent again
 _HEADER_BYTES = 1 << 16
 _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
@@ -230,13 +223,7 @@ class Door:
 
     def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
         """The headers and the URL of a request as they go upstream."""
-        dropped, spelt = _named(request.headers, _NOT_UP), dict[bytes, str]()
-        kept = [  # aiohttp's client takes a name that is spelt anew for the same header, whose last value counts
-            (spelt.setdefault(lower, name.decode("latin-1")), value.decode("utf-8", "surrogateescape"))
-            for name, value in request.raw_headers
-            if (lower := name.lower()) not in dropped and not lower.startswith(_OWN)
-        ]
-        target = admitted.path
+        kept, target = going_up(request), admitted.path
         if admitted.ours or self._key is not None:
             kept, target = without_key(kept, target, self._key)
         return CIMultiDict(kept), URL(upstream.target(target), encoded=True)
@@ -354,15 +341,8 @@ class Door:
         if call is not None and asked and answer.status < 300 and "content-encoding" not in answer.headers:
             path = request.raw_path.partition("?")[0]
             stripped = Stripped(call.dialect, answer.headers.get("content-type", ""), path, asked)
-        dropped = _named(answer.headers, _HOP)
-        if stripped is not None:
-            dropped |= {b"content-length"}
-        kept = [
-            (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-            for name, value in answer.raw_headers
-            if name.lower() not in dropped
-        ]
-        response, connected = _Response(status=answer.status, reason=answer.reason, headers=kept), True
+        kept = coming_down(answer, stripped is not None)
+        response, connected = Response(status=answer.status, reason=answer.reason, headers=kept), True
         if call is not None and answer.content.at_eof():  # no body follows: the head is the end
             call.answered(answer.status, answer.headers)
             call.done = True
@@ -482,18 +462,6 @@ async def _write(response: web.StreamResponse, data: bytes) -> bool:
     return True
 
 
-class _Response(web.StreamResponse):
-    """A response with the headers of the upstream, and none of this server's own. Its head waits for the first bytes."""
-
-    _send_headers_immediately = False
-
-    async def _prepare_headers(self) -> None:
-        added = [name for name in (hdrs.SERVER, hdrs.CONTENT_TYPE, hdrs.DATE) if name not in self.headers]
-        await super()._prepare_headers()
-        for name in added:
-            self.headers.popall(name, None)
-
-
 def refusal(refused: Refused) -> web.Response:
     """The answer to a request that goes no further."""
     body = encode(refused.body())
@@ -501,13 +469,3 @@ def refusal(refused: Refused) -> web.Response:
     if refused.status in (413, 401, 403, 408, 501):
         response.force_close()
     return response
-
-
-def _named(headers: CIMultiDictProxy[str], hop: frozenset[bytes]) -> frozenset[bytes]:
-    """`hop`, and the headers that `Connection` says are of this hop."""
-    named = headers.getall("connection", ())
-    return (
-        hop | {name.strip().lower().encode("utf-8", "surrogateescape") for value in named for name in value.split(",")}
-        if named
-        else hop
-    )

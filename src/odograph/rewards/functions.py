@@ -6,22 +6,13 @@ above all, is refused with a sentence that says why.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import hashlib
 import inspect
 import math
-import os
 import re
 import sys
-import textwrap
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import date
-from decimal import Decimal
-from enum import Enum
 from functools import partial
-from pathlib import PurePath
-from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args, overload
 
 from .. import shape
@@ -30,6 +21,7 @@ from ..errors import InvalidInput, UnknownName
 from ..plugins import load
 from ..trajectory import Step, Trajectory
 from ..types import RewardSource
+from .versions import Versioned, fingerprint
 
 #: What a reward function may return.
 Value = float | Mapping[str, float | None] | None
@@ -42,7 +34,7 @@ _REASON = 300  # characters of a reason
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class RewardFunction:
+class RewardFunction(Versioned):
     """A reward function: `compute` with a name and a version. Calling the object calls `compute`.
 
     `compute` takes a trajectory; with `per="step"` a step, or a step and the trajectory; with `per="group"` the trajectories of
@@ -131,12 +123,20 @@ class RewardFunction:
     def version(self) -> str:
         """The declared version (with a hash of the parameters, if any), else a hash of the syntax tree, constants and helpers."""
         if self._version is None:
-            about = {k: _fingerprint(v, 0) for k, v in sorted(self.parameters.items())}
+            about = {k: fingerprint(v, 0) for k, v in sorted(self.parameters.items())}
             if self._declared is None:
-                self._version = content_hash([_fingerprint(self.compute, 0), about])[:12]
+                self._version = content_hash([fingerprint(self.compute, 0), about])[:12]
             else:
                 self._version = self._declared
         return self._version
+
+    def fingerprint(self, depth: int, seen: tuple[Any, ...]) -> Any:
+        """What tells it from another function of its name that a function uses."""
+        if self.compute in seen:
+            return self.name
+        inside = (self.compute, self.parameters)
+        version = self.version if self._declared is not None or not seen else fingerprint(inside, depth + 1, seen)
+        return [self.name, version, self.weight]
 
     def using(
         self,
@@ -158,7 +158,7 @@ class RewardFunction:
         merged = {**self.parameters, **parameters}
         declared = self._declared
         if declared is not None and version is None and merged != self.parameters:
-            declared = f"{declared.split('+')[0]}+{content_hash({k: _fingerprint(v, 0) for k, v in sorted(merged.items())})[:8]}"
+            declared = f"{declared.split('+')[0]}+{content_hash({k: fingerprint(v, 0) for k, v in sorted(merged.items())})[:8]}"
         made = RewardFunction(
             self.compute,
             name=name if name is not None else self.name,
@@ -377,129 +377,3 @@ def _is_async(fn: Any) -> bool:
 def _parameters(fn: Any) -> list[inspect.Parameter]:
     signature = shape.signature(fn)
     return [] if signature is None else list(signature.parameters.values())
-
-
-# --- versions -------------------------------------------------------------------------------------------------------
-
-
-def _fingerprint(value: Any, depth: int, seen: tuple[Any, ...] = ()) -> Any:
-    """What tells a function or a parameter from another of the same name: syntax, defaults, what it closes over and names."""
-    if depth > 8:
-        return "..."
-    if isinstance(value, RewardFunction):
-        if value.compute in seen:
-            return value.name
-        inside = (value.compute, value.parameters)
-        version = value.version if value._declared is not None or not seen else _fingerprint(inside, depth + 1, seen)
-        return [value.name, version, value.weight]
-    if isinstance(value, (str, int, float, bool, type(None))):
-        return value
-    if isinstance(value, Mapping):
-        return {str(k): _fingerprint(v, depth + 1, seen) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_fingerprint(v, depth + 1, seen) for v in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(repr(_fingerprint(v, depth + 1, seen)) for v in value)
-    if isinstance(value, (bytes, PurePath, date, Decimal, re.Pattern, Enum)):
-        return repr(value)
-    if isinstance(value, partial):
-        return [_fingerprint(part, depth + 1, seen) for part in (value.func, value.args, value.keywords)]
-    code = getattr(value, "__code__", None)
-    if code is not None:
-        if value in seen:  # it calls itself, or its caller
-            return value.__qualname__
-        seen = (*seen, value)
-        cells = {}
-        for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=False):
-            try:
-                cells[name] = _fingerprint(cell.cell_contents, depth + 1, seen)
-            except ValueError:  # not filled yet
-                cells[name] = None
-        defaults = _fingerprint([value.__defaults__ or (), value.__kwdefaults__ or {}], depth + 1, seen)
-        return [_tree(value, code), defaults, cells, _named_by(value, code, depth, seen)]
-    kind = value if isinstance(value, type) else type(value)
-    plain = {k: v for k, v in getattr(value, "__dict__", {}).items() if isinstance(v, (str, int, float, bool))}
-    tree = _tree(kind, None) if not depth or (kind is value and seen) else ""
-    return [kind.__qualname__, tree, {} if kind is value else plain]
-
-
-def _named_by(fn: Any, code: Any, depth: int, seen: tuple[Any, ...]) -> dict[str, Any]:
-    """The constants of the function's module, and the functions and classes that are written there, that its code names."""
-    names: set[str] = set()
-    codes = [code]
-    while codes:
-        one = codes.pop()
-        names.update(one.co_names)
-        codes += [c for c in one.co_consts if isinstance(c, CodeType)]
-    home = os.path.dirname(code.co_filename)
-    names -= {"__name__", "__file__", "__qualname__", "__module__"}  # where the module lies changes nothing
-    there = {name: fn.__globals__[name] for name in names & fn.__globals__.keys()}
-    for name, module in list(there.items()):
-        if isinstance(module, ModuleType) and _is_beside(home, module):
-            there |= {f"{name}.{n}": vars(module)[n] for n in names & vars(module).keys()}
-    found: dict[str, Any] = {}
-
-    def is_own(of: Any) -> bool:
-        return bool(of.__module__ == fn.__module__) or _is_beside(home, sys.modules.get(of.__module__))
-
-    for name, value in sorted(there.items()):
-        helper = isinstance(value, (FunctionType, type, RewardFunction)) and is_own(value)
-        if helper or _is_constant(name.rpartition(".")[2], value):
-            found[name] = _fingerprint(value, depth + 1, seen)
-        elif is_own(type(value)):  # an object of the user's own class: what it does, and not what it holds, which may be a cache
-            found[name] = _fingerprint(type(value), depth + 1, seen)
-    return found
-
-
-def _is_beside(home: str, module: Any) -> bool:
-    """Whether a module is the user's own: its file is in the folder of the function's, or below."""
-    file = getattr(module, "__file__", None)
-    return bool(home) and isinstance(file, str) and file.startswith(home + os.sep) and "site-packages" not in file[len(home) :]
-
-
-def _is_constant(name: str, value: Any, depth: int = 0) -> bool:
-    """Whether a value is a module's constant. A list or a mapping is one only by its name: others may be caches."""
-    if isinstance(value, (str, int, float, bool, bytes, PurePath, date, Decimal, re.Pattern, Enum, type(None))):
-        return True
-    if depth > 4 or not (name.isupper() or isinstance(value, (tuple, frozenset))):
-        return False
-    if isinstance(value, Mapping):
-        return all(_is_constant(name, v, depth + 1) for v in value.values())
-    return isinstance(value, (list, tuple, set, frozenset)) and all(_is_constant(name, v, depth + 1) for v in value)
-
-
-def _tree(of: Any, code: Any) -> str:
-    """The syntax tree of a function or class, without its docstring; where its source can't be had, its bytecode."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(of)).strip())
-        body = tree.body[0]
-        if isinstance(body, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if len(body.body) > 1 and ast.get_docstring(body, clean=False) is not None:
-                del body.body[0]
-            body.decorator_list = []
-        text = _dumped(body)
-    except (OSError, TypeError, SyntaxError, IndexError, ValueError):
-        body, text = None, ""
-    if code is None or (text and code.co_name != "<lambda>"):
-        return text
-    # the source of a lambda is the statement that it stands in, and several can stand there
-    inside = [n for n in ast.walk(body) if isinstance(n, ast.Lambda)] if body is not None else []
-    if len(inside) == 1:
-        return _dumped(inside[0])
-    return f"{_bytecode(code)}"
-
-
-def _dumped(tree: ast.AST) -> str:
-    """A syntax tree as Python 3.11 dumps it. Python 3.12 adds a field and empty parts of f-strings, and 3.13 leaves empty fields
-    out: the version of a function must not change with the Python that scores."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
-            node.values = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
-    if sys.version_info >= (3, 13):
-        return ast.dump(tree, show_empty=True).replace(", type_params=[]", "")
-    return ast.dump(tree).replace(", type_params=[]", "")
-
-
-def _bytecode(code: Any) -> list[Any]:
-    consts = [_bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return [hashlib.sha256(code.co_code).hexdigest(), consts, code.co_names]

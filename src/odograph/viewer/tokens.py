@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from .. import dialects, shown
+from .. import dialects
 from ..errors import InvalidInput
 from ..lineage import Chain, Node, Tokenizer, chains
 from ..lineage.bodies import pieces_of
+from ..lineage.shown import lineage
 from ..prefix import same_objects
 from ..training.plan import POLICIES
 from ..training.sample import Pair, Sample
@@ -28,7 +29,7 @@ def tokens(t: Trajectory, by: Tokenizer | None) -> dict[str, Any]:
     made: list[dict[str, Any]] = []
     left = _MOST
     for chain in found:
-        about = shown.lineage(chain)
+        about = lineage(chain)
         for run in about["view"]:
             if left <= 0:
                 run["ids"], run["logprobs"], run["left_out"] = [], None, len(run["ids"])

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InvalidInput
 from ..tables.schema import Table, arrow
 from .components import BASE, Component, archetype_of, columns_of, prefix_of
-from .layout import prefixes_of, shared, table_of
+from .layout import columns_in, prefixes_of, shared, table_of
 from .processors import _daft
 from .reading import State
 from .redacting import Redaction
@@ -146,9 +146,14 @@ def returned(name: str, table: Table, before: Any, after: Any, texts: Texts, red
     return pa.table(arrays, schema=table.arrow)
 
 
-def together(found: Iterable[Any], schema: Table) -> Any:
-    """The rows that ticks wrote of several archetypes as rows of one table, oldest first."""
-    pa = arrow()
-    parts = [pa.table([column_as(rows, field) for field in schema.arrow], schema=schema.arrow) for rows in found]
+def written(found: Iterable[tuple[Table, Any]], wanted: Iterable[type[Component]]) -> State:
+    """The rows that ticks wrote of several archetypes as rows of one table, with the columns of some components (none: of all),
+    oldest first."""
+    pa, found = arrow(), list(found)
+    columns = {prefix_of(kind): columns_of(kind) for kind in wanted}
+    if not columns:
+        columns = {prefix: columns_in(table, prefix) for table, _ in found for prefix in prefixes_of(table)}
+    schema = table_of(columns)
+    parts = [pa.table([column_as(rows, field) for field in schema.arrow], schema=schema.arrow) for _, rows in found]
     rows = pa.concat_tables(parts) if parts else schema.arrow.empty_table()
-    return rows.sort_by([("tick", "ascending"), ("entity_id", "ascending"), ("is_active", "ascending")])
+    return State(schema, rows.sort_by([("tick", "ascending"), ("entity_id", "ascending"), ("is_active", "ascending")]))

@@ -148,7 +148,17 @@ def grown(rows: Mapping[Table, Any], columns: Mapping[str, tuple[Column, ...]]) 
     return found
 
 
-def changed(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> tuple[Any, list[str]]:
+def ticked(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> tuple[Any, list[str], bool, Any]:
+    """What a tick writes of an archetype: the rows that changed, those of entities that left it last; the columns that changed;
+    whether an entity left; and all rows, each with the tick that last changed it. `old`, `done`: the rows before and after."""
+    fresh, columns = _changed(table, old, done, tick, run, world)
+    left = _gone(table, old, done, tick, run, world)
+    if left.num_rows:
+        fresh = arrow().concat_tables([fresh, left])
+    return fresh, columns, bool(left.num_rows), _stamped(done, old, fresh)
+
+
+def _changed(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> tuple[Any, list[str]]:
     """The rows that are new or have other values than before, stamped with this tick; and the columns in which some of them
     have other values, all where some are new."""
     import pyarrow.compute as pc
@@ -197,7 +207,7 @@ def _differs(a: Any, b: Any) -> Any:
     return pc.or_(unequal, pc.xor(pc.is_null(a), pc.is_null(b)))
 
 
-def gone(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> Any:
+def _gone(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> Any:
     """Rows that say that entities left the archetype."""
     pa = arrow()
     import pyarrow.compute as pc
@@ -217,7 +227,7 @@ def gone(table: Table, old: Any, done: Any, tick: int, run: str, world: str) -> 
     return pa.table(arrays, schema=table.arrow)
 
 
-def stamped(done: Any, old: Any, fresh: Any) -> Any:
+def _stamped(done: Any, old: Any, fresh: Any) -> Any:
     """All rows, each with the tick that last changed it. `fresh`: those that changed, and those that say that entities left."""
     pa = arrow()
     import pyarrow.compute as pc

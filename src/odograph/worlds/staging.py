@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InvalidInput, NotFound
 from ..tables.schema import Column, Table
-from .components import Component, archetype_of, columns_of, prefix_of, shared_of, values_of
+from .components import Component, T, archetype_of, columns_of, component_of, prefix_of, shared_of, values_of
 from .rows import Entity, Shape, entity_of, row_of, shape_in, shape_of
 from .storage import Storage
 
@@ -83,6 +83,17 @@ class Staged:
         shape = entity.shape
         assert shape is not None
         return {prefix: (shape.columns(prefix), entity.part(prefix)) for prefix in shape.slices}
+
+    def component(self, id: int, kind: type[T]) -> T:
+        """One component of an entity, as it is now. Raises NotFound."""
+        parts = self.parts(id)
+        if prefix_of(kind) not in parts:
+            raise NotFound(f"entity {id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
+        columns, values = parts[prefix_of(kind)]
+        row = {column.name: value for column, value in zip(columns, values, strict=True)}
+        shared = [column.name for column in columns if column.encoding == "shared"]
+        texts = self._storage().texts.many([row[name] for name in shared if row[name] is not None])
+        return component_of(kind, row | {name: texts.get(row[name]) for name in shared})
 
     def entity(self, id: int) -> Entity:
         """An entity as it is now. Raises NotFound."""

@@ -20,19 +20,9 @@ from ..codec import new_id
 from ..errors import InvalidInput, NotFound, check_count
 from ..redact import Redactor
 from ..tables.commits import Conflict
-from ..tables.schema import Table, arrow
+from ..tables.schema import Table
 from ..trajectory import Trajectory as Recorded
-from .components import (
-    BASE,
-    Component,
-    Label,
-    T,
-    Trajectory,
-    archetype_of,
-    columns_of,
-    component_of,
-    prefix_of,
-)
+from .components import BASE, Component, Label, T, Trajectory, archetype_of, prefix_of
 from .events import (
     Event,
     Hook,
@@ -46,11 +36,11 @@ from .events import (
     PreTick,
     Resources,
 )
-from .frames import frame_of, selected, together, wanted_of
-from .layout import columns_in, prefixes_of, table_of
+from .frames import frame_of, selected, wanted_of, written
+from .layout import prefixes_of
 from .places import StorageConfig, where_of
 from .reading import State
-from .rows import Entity, applied, changed, gone, grown, stamped
+from .rows import Entity, applied, grown, ticked
 from .sessions import RecordStore, WrittenBack, labelled_in, labels_of, session_of, spawned_in, write_back
 from .stages import Passing, Stages, stepping
 from .staging import Staged
@@ -311,15 +301,9 @@ class World:
         for table, rows in self._now(run).items():
             done = await passing.through(table, rows, self._stages.of(table))
             old = before.get(table)
-            fresh, columns = changed(table, old, done, tick, run, self.id)
-            left = gone(table, old, done, tick, run, self.id)
-            if left.num_rows:
-                fresh = arrow().concat_tables([fresh, left])
-            now = stamped(done, old, fresh)
+            fresh, columns, left, now = ticked(table, old, done, tick, run, self.id)
             if fresh.num_rows:
-                is_whole = not left.num_rows and (
-                    old is None or storage.is_rebased(about, table, tick, fresh.num_rows, now.num_rows)
-                )
+                is_whole = not left and (old is None or storage.is_rebased(about, table, tick, fresh.num_rows, now.num_rows))
                 new[table], whole[table] = (now if is_whole else fresh.select([*BASE, *columns])), is_whole
             after[table] = now
         said = {
@@ -371,17 +355,11 @@ class World:
             types, limit = types[:-1], types[-1]
         wanted = archetype_of(types)
         self._storage.look()
-        found = self._storage.history(self.about, [prefix_of(kind) for kind in wanted])
-        columns = {prefix_of(kind): columns_of(kind) for kind in wanted}
-        if not wanted:
-            for table, _ in found:
-                columns |= {prefix: columns_in(table, prefix) for prefix in prefixes_of(table)}
-        schema = table_of(columns)
-        rows = together([rows for _, rows in found], schema)
+        state = written(self._storage.history(self.about, [prefix_of(kind) for kind in wanted]), wanted)
         if limit is not None:
             check_count("limit", limit, 0)
-            rows = rows.slice(max(0, rows.num_rows - limit))
-        return frame_of(State(schema, rows), self._storage.texts)
+            state = State(state.table, state.rows.slice(max(0, state.rows.num_rows - limit)))
+        return frame_of(state, self._storage.texts)
 
     async def info(self) -> WorldInfo:
         """The world's name, id, next tick, and how many entities of which archetypes it has."""
@@ -409,17 +387,7 @@ class World:
         if self._run is None:  # nobody else makes ticks where this handle is the writer
             self._storage.look()
         self._settle()
-        parts = self._staged.parts(entity_id)
-        if prefix_of(kind) not in parts:
-            raise NotFound(f"entity {entity_id} has no {kind.__name__}; it has: {', '.join(sorted(parts))}")
-        columns, values = parts[prefix_of(kind)]
-        row = {column.name: value for column, value in zip(columns, values, strict=True)}
-        hashes = [row[c.name] for c in columns if c.encoding == "shared" and row[c.name] is not None]
-        texts = self._storage.texts.many(hashes)
-        for column in columns:
-            if column.encoding == "shared":
-                row[column.name] = texts.get(row[column.name])
-        return component_of(kind, row)
+        return self._staged.component(entity_id, kind)
 
     def beside(self, name: str) -> Path:
         """A folder of the store, for what processors keep for all worlds: judges' answers."""
