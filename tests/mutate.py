@@ -1,16 +1,22 @@
 """Breaks the source one place at a time and lists the breaks that no test notices: `python -m tests.mutate store --most 40`.
 
 A first run of the tests tells which test reaches which line, in processes that the test starts, too. A break is tried with the tests that
-reach its line, the quickest first. The places are spread over the files of a part.
+reach its line, first those that are quick and have noticed breaks of that file. The places are spread over the files of a part, in an order that the seed gives.
+
+The tests are collected once. A break inside of a function is put into the loaded function of a fork, which then runs its tests. A break that
+only an import shows, or that survived and is reached by an import, is tried with all modules imported anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import copy
-import importlib
+import gc
+import inspect
 import os
+import py_compile
 import random
 import shutil
 import signal
@@ -18,10 +24,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
-from itertools import accumulate, chain, zip_longest
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain, zip_longest
 from pathlib import Path
+from types import CodeType, FunctionType
 from xml.etree import ElementTree
 
 import pytest
@@ -64,10 +72,10 @@ ROOMS = {
 _QUICK = "not (hostile or 50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
 #: Seconds that one test may take with a break.
 _TEST = 100
-_ARGUMENTS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "-k", _QUICK]
+_ARGUMENTS = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "-k", _QUICK]
 #: How pytest ends where the source can't be imported any more: such a break says nothing of the tests.
 _UNREADABLE = (2, 4)
-#: Whole numbers from here on are sizes and limits that somebody chose: one more of them is no other behaviour.
+#: Whole numbers from here on, and fractions, are sizes and limits that somebody chose: a little more of them is no other behaviour.
 _TUNED = 100
 _SWAPS: dict[type, type] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -76,10 +84,17 @@ _SWAPS: dict[type, type] = {
 }  # fmt: skip
 
 
+def _is_tuned(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.Constant) else None
+    return (type(value) is int and value >= _TUNED) or (type(value) is float and not value.is_integer())
+
+
 def changed(node: ast.AST) -> ast.AST | None:
     """The node, broken; None where there is nothing to break."""
     new = copy.deepcopy(node)
     if isinstance(new, ast.Compare) and type(new.ops[0]) in _SWAPS:
+        if isinstance(new.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE) and _is_tuned(new.comparators[0]):
+            return None
         new.ops[0] = _SWAPS[type(new.ops[0])]()
     elif isinstance(new, ast.BoolOp | ast.BinOp) and type(new.op) in _SWAPS:
         new.op = _SWAPS[type(new.op)]()
@@ -99,14 +114,14 @@ def changed(node: ast.AST) -> ast.AST | None:
 
 
 def unbroken(tree: ast.AST) -> set[ast.AST]:
-    """What is not broken: types, which nothing runs, and how far up a warning points."""
+    """What is not broken: types, which nothing runs, what a debugger shows, and how far up a warning points."""
     found: set[ast.AST] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.AnnAssign | ast.arg):
             parts.append(node.annotation)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            parts.append(node.returns)
+            parts.append(node if node.name == "__repr__" else node.returns)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             parts.append(node)
         elif isinstance(node, ast.keyword) and node.arg in ("stacklevel", "frozen", "kw_only"):
@@ -124,7 +139,7 @@ def nodes(node: ast.AST, began: int = 0) -> Iterator[tuple[int, ast.AST]]:
 
 
 def breaks(path: Path) -> Iterator[tuple[range, str, str]]:
-    """(lines, what was changed, the whole file with it) for every place of a file."""
+    """(lines, these lines before and after, the whole file with the break) for every place of a file. No other line moves."""
     text = path.read_text()
     lines = text.encode().splitlines(keepends=True)
     tree = ast.parse(text)
@@ -133,17 +148,41 @@ def breaks(path: Path) -> Iterator[tuple[range, str, str]]:
         new = changed(node) if hasattr(node, "lineno") and node not in kept else None
         if new is None:
             continue
-        start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset  # type: ignore[attr-defined]
-        stop = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset  # type: ignore[attr-defined]
+        first, last = node.lineno, node.end_lineno  # type: ignore[attr-defined]
+        start = sum(map(len, lines[: first - 1])) + node.col_offset  # type: ignore[attr-defined]
+        stop = sum(map(len, lines[: last - 1])) + node.end_col_offset  # type: ignore[attr-defined]
         put = ast.unparse(new)
-        put = put if isinstance(new, ast.stmt) else f"({put})"
+        put = (put if isinstance(new, ast.stmt) else f"({put})") + "\n" * (last - first - put.count("\n"))
         whole = (text.encode()[:start] + put.encode() + text.encode()[stop:]).decode()
         try:
-            compile(whole, str(path), "exec")
+            compile(whole, str(path), "exec", dont_inherit=True)
         except SyntaxError:  # inside of an f-string, say
             continue
-        what = f"{' '.join(ast.unparse(node).split())[:80]} -> {' '.join(put.split())[:80]}"
-        yield range(began, node.lineno + 1), what, whole  # type: ignore[attr-defined]
+        seen = (" ".join(" ".join(of.splitlines()[first - 1 : last]).split()) for of in (text, whole))
+        yield range(began, first + 1), "".join(f"\n  {sign} {line}" for sign, line in zip("-+", seen, strict=True)), whole
+
+
+def codes(code: CodeType) -> Iterator[CodeType]:
+    """A code object and all inside of it."""
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield from codes(one)
+
+
+def new_codes(file: Path, before: str, after: str) -> dict[CodeType, CodeType] | None:
+    """The new code for each function of a file that a break changes; None where an import runs what is changed."""
+    old, new = (list(codes(compile(text, str(file), "exec", dont_inherit=True))) for text in (before, after))
+    if len(old) != len(new):
+        return None
+    pairs = {one: other for one, other in zip(old, new, strict=True) if one != other}
+
+    def itself(code: CodeType) -> CodeType:
+        return code.replace(co_linetable=b"", co_consts=tuple(one for one in code.co_consts if not isinstance(one, CodeType)))
+
+    functions = {one: other for one, other in pairs.items() if one.co_flags & inspect.CO_OPTIMIZED}
+    imported = pairs.keys() - functions.keys()  # bodies of the module and of its classes
+    return None if any(itself(one) != itself(pairs[one]) for one in imported) else functions
 
 
 def part_of(name: str) -> tuple[list[str], list[str]]:
@@ -174,9 +213,12 @@ class Tests:
 
     def __init__(self, folder: Path, tests: list[str]) -> None:
         self._folder = folder
-        self._env = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._env = {**os.environ, "PYTHONPATH": str(folder / "src")}
         config, data, times = folder / "coverage.ini", folder / ".coverage", folder / "times.xml"
         if not times.exists():
+            # compiled files that are told by their source's bytes: no break is taken for what was there a moment ago
+            mode = py_compile.PycInvalidationMode.CHECKED_HASH
+            compileall.compile_dir(folder / "src", quiet=1, invalidation_mode=mode)
             config.write_text(
                 f"[run]\ndata_file={data}\nbranch=true\nparallel=true\nsource={folder / 'src'}\nconcurrency=thread,multiprocessing\n"
                 "dynamic_context=test_function\ncontext=${PYTEST_CURRENT_TEST-}\npatch=_exit\nsigterm=true\n"
@@ -193,10 +235,15 @@ class Tests:
             whole.combine()
             whole.save()
             Path(f"{times}.part").rename(times)
+        self._env["PYTHONDONTWRITEBYTECODE"] = "1"
         self._reached = CoverageData(str(data))
         self._reached.read()
         if not self._reached.measured_files():
             sys.exit(f"the tests reach nothing in {folder}: they run another copy of the source")
+        self._contexts = cache(self._reached.contexts_by_lineno)
+        self._pipe: int | None = None
+        #: How many breaks of a file a test noticed.
+        self._noticed: Counter[tuple[Path, str]] = Counter()
         self._times: dict[str, float] = {}
         failed = set()
         for case in ElementTree.parse(times).iter("testcase"):
@@ -208,7 +255,6 @@ class Tests:
         if failed:
             print(f"left out, as they fail with the source as it is: {', '.join(sorted(failed))}", flush=True)
         self._times = {name: took for name, took in self._times.items() if name not in failed}
-        self._loaded(tests)
 
     @staticmethod
     def _name(context: str) -> str:
@@ -228,64 +274,153 @@ class Tests:
             check=False,
         ).returncode
 
-    def _loaded(self, tests: list[str]) -> None:
-        """Imports here what the tests import of others: each break's tests run in a fork, which need not import it again."""
-        code = "import sys, pytest; pytest.main(sys.argv[1:]); print('\\n', *sys.modules)"
-        command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider", *tests]
-        done = subprocess.run(command, cwd=self._folder, env=self._env, capture_output=True, text=True, check=True)
-        for name in done.stdout.splitlines()[-1].split():
-            if name.partition(".")[0] not in ("odograph", "tests", "conftest", "__main__", "__mp_main__"):
-                with suppress(Exception):
-                    importlib.import_module(name)
+    def _arguments(self, *more: str) -> list[str]:
+        """Of pytest, in this process."""
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("odograph", "tests", "conftest")]:
+            del sys.modules[name]  # they are loaded from the copy, as it is now
+        return [*_ARGUMENTS, f"--timeout={_TEST}", f"--basetemp={self._folder / 'tmp'}", *more]
 
-    def _forked(self, tests: list[str], limit: float, *more: str) -> int | None:
-        """How pytest ended; None where it did not within the limit."""
+    def collected(self, tests: list[str], then: Callable[[], None]) -> None:
+        """Calls a function in a session of pytest that has loaded these tests and what they import, and has run none."""
+        os.chdir(self._folder)
+        os.environ.update(self._env)
+        sys.dont_write_bytecode = True
+        pytest.main([*self._arguments(), *tests], plugins=[_Collected(self, then), _Told(self.told)])
+
+    def told(self, nodeid: str) -> None:
+        """A test failed, in a fork."""
+        if self._pipe is not None:
+            os.write(self._pipe, self._name(nodeid).encode())
+
+    def loaded(self, session: pytest.Session) -> None:
+        """Takes the tests of a session, and the functions that they can run."""
+        self._items: dict[str, list[pytest.Item]] = {}
+        for item in session.items:
+            if (name := self._name(item.nodeid)) in self._times:
+                self._items.setdefault(name, []).append(item)
+        self._functions: dict[CodeType, list[FunctionType]] = {}
+        inside = str(self._folder / "src")
+        for one in gc.get_objects():
+            if isinstance(one, FunctionType) and one.__code__.co_filename.startswith(inside):
+                self._functions.setdefault(one.__code__, []).append(one)
+        gc.freeze()  # forks share what is there
+
+    def _forked(self, tests: list[str], limit: float, put: dict[CodeType, CodeType] | None) -> tuple[int | None, str]:
+        """How pytest ended with this new code, or with the files as they are, and the test that failed; None where it did not
+        end within the limit."""
+        told, tells = os.pipe()
         child = os.fork()
         if not child:
             os.setsid()
-            os.chdir(self._folder)
-            os.environ.update(self._env)
-            sys.path.insert(0, str(self._folder / "src"))
-            sys.dont_write_bytecode = True
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self._pipe = tells
             nowhere = os.open(os.devnull, os.O_RDWR)
             for fd in range(3):
                 os.dup2(nowhere, fd)
-            code = 1
+            code: int | None = 1
             try:
-                code = int(pytest.main([*_ARGUMENTS, *more, *tests]))
+                code = self._with(tests, put) if put else None
+                if code is None:
+                    code = int(pytest.main([*self._arguments("-x"), *tests], plugins=[_Told(self.told)]))
             finally:
-                os._exit(code)
-        until = time.monotonic() + limit
-        while time.monotonic() < until:
+                os._exit(code or 0)
+        os.close(tells)
+        until, ended = time.monotonic() + limit, None
+        while ended is None and time.monotonic() < until:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.05)
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return None
+                ended = os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        with open(told, "rb") as file:
+            if ended is None:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            os.set_blocking(told, False)  # what a test began may have the other end
+            return ended, (file.read() or b"").decode()
 
-    def near(self, file: Path, lines: range) -> list[str]:
-        """The tests that reach these lines, the quickest first; for what runs at an import alone, those that reach the file."""
-        of = self._reached.contexts_by_lineno(str(file))
-        if not any(of.get(line) for line in lines):
-            return []
-        named = {self._name(one) for line in lines for one in of.get(line, ())} & self._times.keys()
-        named = named or {self._name(one) for every in of.values() for one in every} & self._times.keys()
-        return sorted(named, key=lambda name: self._times[name])
+    def _with(self, tests: list[str], put: dict[CodeType, CodeType]) -> int | None:
+        """1 where a test fails with the new code, 0 where none does, None where the new code can't be put in place."""
+        for old, new in put.items():
+            for function in self._functions.get(old, ()):
+                try:
+                    function.__code__ = new
+                except ValueError:  # it has other variables from outside
+                    return None
+        items = [item for name in tests for item in self._items[name]]
+        for item, following in zip_longest(items, items[1:]):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if item.session.testsfailed:
+                return 1
+        return 0
 
-    def outcome(self, file: Path, lines: range, seconds: float) -> str:
-        """What the tests that reach these lines say of a break there; the tests took as many seconds together without it."""
-        near = self.near(file, lines)
+    def near(self, file: Path, lines: range, imported: bool) -> list[str]:
+        """The tests that may notice what is done to these lines, the likeliest to notice soon first: those that reach the lines.
+        Behind them come those that reach the file, where a fixture reaches the lines, and all others, where an import runs them:
+        nothing tells for which tests."""
+        of = self._contexts(str(file))
+        reached = {one for line in lines for one in of.get(line, ())}
+        groups = [reached]
+        if "" in reached:
+            groups.append({one for every in of.values() for one in every})
+        found = [{self._name(one) for one in group} & self._items.keys() for group in groups]
+        if "" in reached and imported:
+            found.append(set(self._items))
+        rank = {name: n for n, names in reversed(list(enumerate(found))) for name in names}
+
+        def after(name: str) -> float:
+            return (self._times[name] + rank[name]) / (1 + self._noticed[file, name])
+
+        return sorted(rank, key=after)
+
+    def outcome(self, file: Path, lines: range, before: str, after: str, seconds: float) -> str:
+        """What the tests say of a break in these lines; the tests took as many seconds together without it."""
+        put = new_codes(file, before, after)
+        if put and not any(one in self._functions for one in put):  # an import ran them, as a comprehension, and they are gone
+            put = None
+        near = self.near(file, lines, put is None)
         if not near:
             return "reached by no test"
-        together = accumulate(self._times[name] for name in near)
-        quick = [name for name, so_far in zip(near, together, strict=True) if so_far < seconds] or near[:1]
-        ended = self._forked(quick, 60 + 10 * sum(self._times[name] for name in quick), f"--timeout={_TEST}")
+        quick, left = [], seconds
+        for name in near:
+            if not quick or self._times[name] < left:
+                left -= self._times[name]
+                quick.append(name)
+        limit = 60 + 10 * sum(self._times[name] for name in quick)
+        imported = any("" in self._contexts(str(file)).get(line, ()) for line in lines)
+        ended, failed = self._forked(quick, limit, put)
+        if ended == 0 and put and imported:  # what an import computed is as it was
+            ended, failed = self._forked(quick, limit, None)
+        self._noticed[file, failed] += 1
         if ended in _UNREADABLE:
             return "unreadable"
-        survived = "survived" if len(quick) == len(near) else f"survived the quickest {len(quick)} of {len(near)} tests"
+        survived = "survived" if len(quick) == len(near) else f"survived {len(quick)} of {len(near)} tests"
         return {0: survived, 1: "noticed", None: "never ended"}.get(ended, f"died of {ended}")
+
+
+class _Told:
+    """Tells of the tests that fail."""
+
+    def __init__(self, then: Callable[[str], None]) -> None:
+        self._then = then
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._then(report.nodeid)
+
+
+class _Collected:
+    """Stands in the place of pytest's own loop over the tests."""
+
+    def __init__(self, tests: Tests, then: Callable[[], None]) -> None:
+        self._tests, self._then = tests, then
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            return False  # pytest says what could not be collected
+        self._tests.loaded(session)
+        self._then()
+        return True
 
 
 def main() -> int:
@@ -294,46 +429,58 @@ def main() -> int:
         "parts", nargs="*", type=part_of, help=f"a room, or store/journal.py:349 or the like (default: {', '.join(ROOMS)})"
     )
     parser.add_argument("--most", type=int, default=30, help="places in each part (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, help="which places are chosen (default: 0)")
+    parser.add_argument("--skip", type=int, default=0, help="places that an earlier run with this seed has tried (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="the order of the places (default: 0)")
     parser.add_argument("--seconds", type=float, default=20, help="of tests, the quickest first, for each place (default: 20)")
     parser.add_argument(
         "--keep", type=Path, help="folder for the copy and what its tests reach; the next run with it starts from there"
     )
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with the break undone
     survived = 0
     parts = args.parts or list(ROOMS.values())
     with tempfile.TemporaryDirectory() as name:
         folder = (args.keep or Path(name)).absolute()
         copied = folder / "src"
-        if not copied.exists():
-            for part in ("src", "tests", "docs"):  # the working tree stays as it is
+        whole = folder / "whole"
+        if not whole.exists():
+            for part in ("tests", "docs"):
                 shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
             for part in ("pyproject.toml", "README.md"):
                 shutil.copy(ROOT / part, folder / part)
-        run = Tests(folder, sorted({test for _, tests in parts for test in tests}))
-        for paths, _ in parts:
-            line = paths[0].partition(":")[2]
-            found = [copied / "odograph" / path.partition(":")[0] for path in paths]
-            files = sorted(file for path in found for file in ([path] if path.is_file() else path.rglob("*.py")))
-            every = [one for one in spread(files, random.Random(args.seed)) if line in ("", str(one[1][-1]))]
-            tried = noticed = 0
-            for file, lines, what, whole in every:
-                if tried >= args.most:
-                    break
-                before = file.read_text()
-                try:
-                    file.write_text(whole)
-                    said = run.outcome(file, lines, args.seconds)
-                finally:
-                    file.write_text(before)
-                if said == "unreadable":
-                    continue
-                tried += 1
-                noticed += said == "noticed" or said.startswith(("never", "died"))
-                if said != "noticed":
-                    print(f"{said}: {file.relative_to(copied)}:{lines[-1]}: {what}", flush=True)
-            survived += tried - noticed
-            print(f"{', '.join(paths)}: {noticed} of {tried} breaks were noticed, of {len(every)} possible", flush=True)
+            shutil.copytree(ROOT / "src", whole, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(whole, copied, dirs_exist_ok=True)  # a run that was killed left its break there
+        tests = sorted({test for _, tests in parts for test in tests})
+        run = Tests(folder, tests)
+
+        def rounds() -> None:
+            nonlocal survived
+            for paths, _ in parts:
+                line = paths[0].partition(":")[2]
+                found = [copied / "odograph" / path.partition(":")[0] for path in paths]
+                files = sorted(file for path in found for file in ([path] if path.is_file() else path.rglob("*.py")))
+                every = [one for one in spread(files, random.Random(args.seed)) if line in ("", str(one[1][-1]))]
+                tried = noticed = 0
+                for file, lines, what, broken in every[args.skip : args.skip + args.most]:
+                    before = file.read_text()
+                    try:
+                        file.write_text(broken)
+                        said = run.outcome(file, lines, before, broken, args.seconds)
+                    finally:
+                        file.write_text(before)
+                    if said == "unreadable":
+                        continue
+                    tried += 1
+                    if not tried % 50:
+                        print(f"{tried} tried", flush=True)
+                    noticed += said == "noticed" or said.startswith(("never", "died"))
+                    if said != "noticed":
+                        print(f"{said}: {file.relative_to(copied)}:{lines[-1]}{what}", flush=True)
+                survived += tried - noticed
+                at = f"places {args.skip} to {min(args.skip + args.most, len(every))} of {len(every)} with seed {args.seed}"
+                print(f"{', '.join(paths)}: {noticed} of {tried} breaks were noticed; {at}", flush=True)
+
+        run.collected(tests, rounds)
     return int(survived > 0)
 
 

@@ -599,7 +599,8 @@ def test_fields_with_names_that_json_can_not_hold_are_left_out() -> None:
 @given(st.randoms(use_true_random=False))
 def test_histories_that_grow_are_redacted_as_each_message_alone_is(chance: random.Random) -> None:
     """Whatever a call sends after which other call: beginnings of one history, longer or shorter, other histories, lists of the same
-    messages or of equal ones: each message is what redaction makes of it alone, and each call counts the secrets in its messages."""
+    messages or of equal ones: each message is what redaction makes of it alone, and each call counts the secrets in its messages.
+    A `Prefix` stays one, so that who packs it looks at what is new."""
     redactor, history = Redactor(["x[0-9]"]), History(raw=False)
     bases: list[list[Any]] = [[], []]
     handed: list[tuple[Any, list[Any]]] = []
@@ -613,7 +614,7 @@ def test_histories_that_grow_are_redacted_as_each_message_alone_is(chance: rando
         alone: Counter[str] = Counter()
         wanted = [redactor.value(m, alone) for m in sent]
         handed.append((history.messages("key", sent, redactor, found), wanted))
-        assert found == alone
+        assert found == alone and type(handed[-1][0]) is type(sent)
         assert all(
             repr(list(given)) == repr(wanted) for given, wanted in handed
         )  # those before are what they were; 1 is not True

@@ -244,12 +244,12 @@ def _is_drawn(value: str, many: int = 32) -> bool:
 
 def _is_glued(rule: Rule, match: re.Match[str]) -> bool:
     """Whether a match in the midst of a word is a key behind some name, and no part of a long value in base64."""
-    before = match.string[max(0, match.start() - 32) : match.start()]
-    return _WORD_END.fullmatch(before) is None and _is_drawn(match[0][len(rule.literal) :], 32 if len(rule.literal) > 3 else 400)
+    inside = _LONG_WORD.match(match.string, match.start()) is not None
+    return not inside and _is_drawn(match[0][len(rule.literal) :], 32 if len(rule.literal) > 3 else 400)
 
 
 _RUN = re.compile("[A-Za-z0-9]{12,}")
-_WORD_END = re.compile("[A-Za-z0-9_-]{32}")
+_LONG_WORD = re.compile("(?<=[A-Za-z0-9_-]{32})")
 
 
 def entropy(value: str) -> float:

@@ -6,11 +6,13 @@ import asyncio
 import concurrent.futures
 import functools
 import gc
+import importlib
 import inspect
 import json
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -311,6 +313,47 @@ def test_sdks_that_speak_as_openai_does(store: odograph.Store, recorded: None, a
     with LLMServer([Answer(text="yo")]) as server, store.record(task="x") as run:
         ask(server.url)
     assert [(c.text, c.error) for c in calls(store, run)] == [("yo", None)]
+
+
+#: How clients of SDKs that are not installed here pass their requests on: through a method that is given the client of httpx, or
+#: that may be.
+_SHAPES = {
+    "mistralai.client.basesdk": """
+        class BaseSDK:
+            def _build_request_with_client(self, client, method, url, body):
+                return client.build_request(method, url, json=body)
+            def ask(self, client, url, body):
+                return client.send(self._build_request_with_client(client, "POST", url, body))
+    """,
+    "litellm.llms.custom_httpx.http_handler": """
+        class HTTPHandler:
+            def __init__(self):
+                self.client = httpx.Client()
+            def post(self, url, json, client=None):
+                return (client or self.client).post(url, json=json)
+            def ask(self, client, url, body):
+                return [self.post(url, body), self.post(url, body, client=client)][0]
+    """,
+}
+
+
+@pytest.mark.parametrize(("name", "texts"), [*zip(_SHAPES, (["yo"], ["yo", "yo"]), strict=True)])
+def test_sdks_whose_client_is_given_with_each_request(
+    store: odograph.Store, recorded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, texts: list[str]
+) -> None:
+    """A client of httpx is recorded that an SDK passes on to a method of its own, and the answer is the SDK's."""
+    for part in [name.rsplit(".", n)[0] for n in range(name.count(".") + 1)]:
+        monkeypatch.setitem(sys.modules, part, None)  # at the end it is what it was
+        monkeypatch.delitem(sys.modules, part)
+    file = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+    file.parent.mkdir(parents=True)
+    file.write_text("import httpx\n" + textwrap.dedent(_SHAPES[name]))
+    monkeypatch.syspath_prepend(tmp_path)
+    owner = next(one for one in vars(importlib.import_module(name)).values() if isinstance(one, type))
+    with LLMServer([Answer(text="yo")] * 2) as server, store.record(task="x") as run, httpx.Client() as client:
+        answer = owner().ask(client, server.url + "/v1/chat/completions", {"model": "m", "messages": HI})
+    assert answer.json()["choices"][0]["message"]["content"] == "yo"
+    assert [c.text for c in calls(store, run)] == texts
 
 
 def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> None:

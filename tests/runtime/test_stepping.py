@@ -308,6 +308,19 @@ def test_wrong_use_is_one_sentence(store: odograph.Store) -> None:
     assert Task(input="x", conf=None).conf.run_mode is TaskRunMode.ONE_WAY
 
 
+def test_a_task_takes_one_step_at_a_time(store: odograph.Store) -> None:
+    """A second step that is asked for in the middle of the first is refused, and the first goes on."""
+    with LLMServer(THREE) as server:
+        task = interactive(server)
+
+        async def main() -> list[Any]:
+            return await asyncio.gather(*(Runners.step(task, store=store) for _ in range(2)), return_exceptions=True)
+
+        first, second = asyncio.run(main())
+        assert first[0] is False and len(server.requests) == 1
+        assert isinstance(second, InvalidInput) and "is in the middle of a step; wait" in str(second)
+
+
 def test_await_a_task(store: odograph.Store) -> None:
     """`await task` runs it to its end, from wherever it is."""
     with LLMServer(THREE) as server:

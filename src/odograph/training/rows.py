@@ -30,7 +30,7 @@ def generated(node: Node, choice: int | None = None) -> View:
     """The view after a call, as it was generated."""
     chosen = choice if choice is not None else node.continued if node.continued is not None else min(node.responses)
     view = node.view.copy()
-    view.add(Segment("sampled", node.responses[chosen], node.id, chosen, 0, (node.id, chosen), exact=True))
+    view.add(Segment("sampled", node.responses[chosen], node.id, chosen, 0, (node.id, chosen)))
     return view
 
 
@@ -237,7 +237,7 @@ class Draft:
         found = node.choices[segment.choice].logprobs
         if found is not None and len(found) == len(node.responses[segment.choice]):
             part = found[segment.start : segment.start + len(segment.ids)]
-            if not set(map(type, part)) <= {float}:
+            if set(map(type, part)) != {float}:
                 if any(p is not None and type(p) not in (float, int) for p in part):  # NaN is kept tagged
                     self._unusable = _NO_LOGPROB
                 part = [p if type(p) is float else float(p) if type(p) is int else None for p in part]
@@ -250,13 +250,11 @@ class Draft:
         stated: Any = record.policy_version
         if stated is None and t.start is not None and record.trajectory == t.id:  # not what a fork has from its parent
             stated = t.start.policy_version
-        versions[at : at + len(segment.ids)] = [stated] * len(segment.ids)
-        for n in range(len(segment.ids) if changes else 0):
-            version = stated
-            for start, known in changes:
-                if start <= segment.start + n:
-                    version = known
-            versions[at + n] = version
+        stop = at + len(segment.ids)
+        versions[at:stop] = [stated] * len(segment.ids)
+        for start, known in changes:
+            first = at + max(0, start - segment.start)
+            versions[first:stop] = [known] * (stop - first)
 
     def _check(self, mask: list[int], logprobs: list[float | None], parts: list[Part], plan: Plan) -> str | None:
         """Why the row can't be given where logprobs are needed."""
