@@ -397,3 +397,61 @@ def test_spans_that_come_while_their_session_is_written_are_written_next(tmp_pat
     spool.written([trace], time.time() + 1)
     assert spool.due(quiet=0.0, rooted=0.0, longest=0.0) == []
     spool.close()
+
+
+def test_a_time_waits_for_the_spans_that_are_being_kept(tmp_path: Path) -> None:
+    """Spans whose time is before the one at which a session was read were there when it was read: none is forgotten between the two."""
+    inside, asked = threading.Event(), threading.Event()
+    ends: list[float] = []
+
+    def slowly() -> Iterator[Any]:
+        yield from of_otlp(json.loads(body(chat(2))))
+        inside.set()
+        asked.wait(60)
+        time.sleep(0.2)
+        ends.append(time.time())
+
+    def keep() -> None:
+        spool = Spool(tmp_path)
+        spool.put(slowly())
+        spool.close()
+
+    reading = Spool(tmp_path)
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    assert inside.wait(60)
+    asked.set()
+    before = reading.now()
+    keeping.join()
+    (trace,) = reading.due(quiet=0.0, rooted=0.0, longest=0.0)
+    assert before >= ends[0] and len(reading.sessions([trace])[0][1]) == 1
+    reading.close()
+
+
+def test_a_flush_waits_for_a_session_that_is_being_written(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who flushes finds what came before it in the store, also where the collector had begun to write it."""
+    began, go = threading.Event(), threading.Event()
+    told: list[str] = []
+    add = Collector._add
+
+    def slowly(self: Collector, *given: Any) -> None:
+        if not began.is_set():
+            began.set()
+            go.wait(60)
+            told.append("written")
+        add(self, *given)
+
+    def flush() -> None:
+        collector.flush()
+        told.append("flushed")
+
+    monkeypatch.setattr(Collector, "_add", slowly)
+    with Collector(store, quiet=0.0) as collector:
+        collector.put(of_otlp(json.loads(body(chat(2)))))
+        assert began.wait(60)
+        flushing = threading.Thread(target=flush)
+        flushing.start()
+        flushing.join(2)  # it ends in this time if it does not wait
+        go.set()
+        flushing.join()
+        assert told == ["written", "flushed"] and len(list(store.trajectories())) == 1

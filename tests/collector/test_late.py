@@ -122,6 +122,33 @@ def test_a_result_without_a_span_is_an_action_until_its_span_comes(store: odogra
     assert action.extra["span"]["id"] == f"{12:016x}" and action.llm_call == t.llm_calls[0].id
 
 
+def test_results_of_tools_without_ids_are_actions(store: odograph.Store) -> None:
+    """Some emitters write no ids of tool calls (Google's, as they are set up at first): the results that a request brings are those of
+    the last answer's calls, by name where a result has one, in their order."""
+    calls = [{"type": "tool_call", "name": name, "arguments": {"n": n}} for n, name in enumerate(("tide", "wind", "tide"))]
+    backs = [{"type": "tool_call_response", "response": said} for said in ("noon", "calm", "six")]
+    named = [
+        {"functionResponse": {"name": name, "response": said}} for name, said in (("wind", "calm"), ("tide", "a"), ("tide", "b"))
+    ]
+    for number, (parts, results) in enumerate(((backs, ["noon", "calm", "six"]), (named, ["a", "calm", "b"]))):
+        asked = [{"role": "assistant", "parts": calls}]
+        back = [*json.loads(ASKED), *asked, {"role": "user", "parts": parts}]
+        at = 100 * number
+        spans = [
+            span(at + 1, None, at + 1, **{"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "pilot"}),
+            chat(at + 2, at + 1, trace=at + 1, **{"gen_ai.output.messages": json.dumps(asked)}),
+            chat(at + 4, at + 1, trace=at + 1, **{"gen_ai.input.messages": json.dumps(back)}),
+        ]
+        with Collector(store, quiet=600) as collector:
+            put(collector, *spans)
+            put(collector, *spans)
+        t = list(store.trajectories())[-1]
+        assert [(a.name, a.arguments["n"], a.result) for a in t.steps[0].actions] == [
+            (call["name"], n, result) for n, (call, result) in enumerate(zip(calls, results, strict=True))
+        ]
+        assert {a.llm_call for a in t.actions} == {t.llm_calls[0].id}
+
+
 def test_what_people_added_stays(store: odograph.Store) -> None:
     """A reward, a label and a note that were given before a late span came still stand."""
     holder, first, tool, last = turn(1, 10)

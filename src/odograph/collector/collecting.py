@@ -49,6 +49,7 @@ class Collector:
         folder = store.backend.beside("collect")
         self._in, self._out = Spool(folder), Spool(folder)
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._stop = threading.Event()
         #: When a session may be written again, by its key.
         self._next: dict[tuple[str, ...], float] = {}
@@ -76,7 +77,7 @@ class Collector:
 
     def flush(self) -> None:
         """Writes all sessions now."""
-        self._write(self._out.due(quiet=0.0, rooted=0.0, longest=0.0), now=True)
+        self._write(quiet=0.0, rooted=0.0, longest=0.0, now=True)
 
     def close(self) -> None:
         """Writes what waits, and ends."""
@@ -93,21 +94,26 @@ class Collector:
         swept = time.monotonic()
         while not self._stop.wait(0.25):
             try:
-                self._write(self._out.due(quiet=self._quiet, rooted=min(_ROOTED, self._quiet), longest=_LONGEST))
+                self._write(quiet=self._quiet, rooted=min(_ROOTED, self._quiet), longest=_LONGEST)
                 if time.monotonic() - swept > 600:
                     swept = time.monotonic()
-                    self._out.forget(_KEPT)
-                    self._next = {key: when for key, when in self._next.items() if when > swept}
+                    with self._writing:
+                        self._out.forget(_KEPT)
+                        self._next = {key: when for key, when in self._next.items() if when > swept}
             except OdographError as error:  # a full disk: the spans are kept, and are written later
                 if not self.counts["failed"]:
                     logger.warning("%s; the spans that came are kept, and Odograph tries again", error)
                 self.counts["failed"] += 1
                 self._stop.wait(5.0)
 
-    def _write(self, traces: list[str], *, now: bool = False) -> None:
-        if not traces:
-            return
-        before = time.time()
+    def _write(self, *, now: bool = False, **due: float) -> None:
+        """Writes the sessions that are due. One thread at a time: who flushes finds them written when the call returns."""
+        with self._writing:
+            if traces := self._out.due(**due):
+                self._write_traces(traces, now)
+
+    def _write_traces(self, traces: list[str], now: bool) -> None:
+        before = self._out.now()
         later: set[str] = set()
         for key, spans in self._out.sessions(traces):
             if not now and time.monotonic() < self._next.get(key, 0.0):

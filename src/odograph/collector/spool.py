@@ -58,11 +58,11 @@ class Spool:
 
     def put(self, spans: Iterable[TraceSpan]) -> int:
         """Keeps spans; returns how many were not there. They are on disk when this returns, but for a loss of power."""
-        now = time.time()
         new = 0
         try:
             with self._db:
                 self._db.execute("begin immediate")
+                now = time.time()
                 for span in spans:
                     session = session_of(span)
                     # Codex writes some logs in no trace: they are of the session that they name
@@ -86,6 +86,15 @@ class Spool:
         except sqlite3.Error as error:
             raise self._failed(error) from error
         return new
+
+    def now(self) -> float:
+        """A time: what is read from now on has all spans that came before it. It waits for those that are being kept."""
+        try:
+            with self._db:
+                self._db.execute("begin immediate")
+                return time.time()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def due(self, *, quiet: float, rooted: float, longest: float) -> list[str]:
         """Traces with something new whose session can be written: nothing came for `quiet` seconds, or for `rooted` seconds after

@@ -24,6 +24,8 @@ from .rooms import JOINED, meaning
 from .span import Meaning, TraceSpan
 
 _R = TypeVar("_R", bound=Record)
+#: Ids of tool calls; some emitters write none.
+_ID = (str, type(None))
 
 
 class Sink(Protocol):
@@ -335,18 +337,14 @@ class _Assembly:
 
     def _results(self, span: TraceSpan, agent: str | None, fields: dict[str, Any]) -> None:
         """The results of tools that have no spans: a request brings them."""
-        waiting = [o for o in self.asked.get(agent, []) if isinstance(o[0], str) and not self.done & {o[0], ("name", o[1])}]
-        if not waiting:
-            return
-        results = {m.get("tool_call_id"): m.get("content") for m in _messages(fields) if m.get("role") == "tool"}
-        for one in waiting:
-            id, name, given, call = one
-            if id not in results:
-                continue
+        waiting = [o for o in self.asked.get(agent, []) if isinstance(o[0], _ID) and not self.done & {o[0], ("name", o[1])}]
+        found = chat.results(_messages(fields), [(id, name) for id, name, _, _ in waiting]) if waiting else {}
+        for number, result in found.items():
+            id, name, given, call = one = waiting[number]
             self.asked[agent].remove(one)
             place: dict[str, Any] = {"agent": agent, "step": self.steps.get(agent), "source_time": span.start}
-            action = Action(name=name, arguments=arguments(given), result=results[id], llm_call=call, tool_call_id=id, **place)
-            self.into.add(action, "result", call, id)
+            action = Action(name=name, arguments=arguments(given), result=result, llm_call=call, tool_call_id=id, **place)
+            self.into.add(action, "result", call, number if id is None else id)
 
     def _step(self, span: TraceSpan, agent: str | None, fields: dict[str, Any]) -> int:
         step = self.steps[agent] = self.steps.get(agent, -1) + 1

@@ -196,6 +196,23 @@ def system(value: Any) -> list[Message]:
     return _of_parts({"role": "system", "parts": parts})
 
 
+def results(sent: list[Message], asked: list[tuple[Any, Any]]) -> dict[int, Any]:
+    """What tool calls (each an id and a name) gave back, as a request says, by their places. Some emitters write no ids: then the
+    first result without an id behind the last answer, of the call's name or of none, is the call's."""
+    told = [m for m in sent if m.get("role") == "tool"]
+    by_id = {id: m.get("content") for m in told if isinstance(id := m.get("tool_call_id"), str)}
+    last = max((n for n, m in enumerate(sent) if m.get("role") == "assistant"), default=-1)
+    loose = [m for m in sent[last + 1 :] if m.get("role") == "tool" and m.get("tool_call_id") is None]
+    found: dict[int, Any] = {}
+    for place, (id, name) in enumerate(asked):
+        if isinstance(id, str) and id in by_id:
+            found[place] = by_id[id]
+        elif id is None and (one := next((m for m in loose if m.get("name") in (None, name)), None)) is not None:
+            loose.remove(one)
+            found[place] = one.get("content")
+    return found
+
+
 def tools(value: Any) -> list[Any]:
     """Tool schemas, in the shape that they have: a list of objects, or of objects as JSON."""
     out: list[Any] = []
