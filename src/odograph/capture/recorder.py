@@ -87,7 +87,7 @@ class Recorder(Writer):
                 if self.listener is not None:
                     self.listener(kind, fields, agent, step, *written)
                 if self.journal.failure is not None:
-                    fault(self.journal.failure, of_disk=True)
+                    fault(self.journal.failure, disk=self.journal.folder)
         except Exception as error:
             fault(error)
         return written or (id or new_id(), b"")
@@ -139,7 +139,7 @@ class Recorder(Writer):
         except FileNotFoundError:  # the store was deleted
             pass
         except OSError as error:
-            fault(error, of_disk=True)
+            fault(error, disk=self.journal.folder)
         return index
 
     @property

@@ -33,10 +33,10 @@ from ..types import AnyRecord
 from . import committing
 from .committing import REPEATED, Output, ids_in, unchanged
 from .indexing import Batch, sealed_rewards, standing, tell_damage, uses_of
-from .journal import file_mode, is_alive
+from .journal import file_mode
 from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import README, SUMMARY, TABLES, damaged_row, fact_of, row_of
-from .lines import File, complete_lines, decode, journals, open_file, read_ranges, unfinished
+from .lines import File, complete_lines, decode, is_alive, journals, open_file, read_ranges, unfinished
 from .putting import Put
 from .rows import Key, create, packed, packed_rewards, unpacked
 from .shipped import drop, is_shipped
