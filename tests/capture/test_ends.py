@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import odograph
+from tests.programs import ran
 
 
 def log() -> None:
@@ -187,3 +188,119 @@ def test_steps_of_a_run_that_another_process_goes_on_with(store: odograph.Store)
     steps = store.trajectory(run.id).steps
     assert sorted(s.index for s in steps) == list(range(5))
     assert next(s.observation for s in steps if s.index == 4) == "last"
+
+
+LEFT = """
+import os, sys, odograph
+store = odograph.open(sys.argv[1])
+@odograph.action
+def search(q):
+    fork(q)
+    return q
+@odograph.context
+def read(q):
+    fork(q)
+    return q
+def fork(q):
+    global worker
+    if os.fork() == 0:
+        worker = True
+        with odograph.current().step(f"worker {q}") as step: step.reward(1.0)
+        raise {leaves}
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+worker = False
+try:
+    with store.record(task="x") as run:
+        with run.step("first") as step:
+            step.reward(1.0)
+            search("in an action")
+            read("in a read")
+        fork("in the run")
+        with run.step("last") as step: step.reward(1.0)
+except {leaves}:
+    os._exit(not worker)
+t = store.trajectory(run.id)
+assert t.status == "completed" and len([r for r in t.records if isinstance(r, odograph.types.End)]) == 1, t.records
+assert [(a.result, a.ok) for a in t.actions] == [("in an action", True)], t.actions
+assert [c.data for c in t.contexts] == ["in a read"], t.contexts
+assert [s.observation for s in t.steps] == ["first", "worker in an action", "worker in a read", "worker in the run", "last"], t.steps
+assert [s.index for s in t.steps] == [0, 1, 2, 3, 4]
+assert t.reward == 5.0 and odograph.validate(t).valid, odograph.validate(t).findings
+print("good")
+"""
+
+
+@pytest.mark.parametrize("leaves", ["SystemExit", "ValueError"])
+def test_a_forked_worker_leaves_what_it_was_forked_in(tmp_path: Path, leaves: str) -> None:
+    """A worker that leaves the blocks of the process that forked it, as `sys.exit` does, ends none of them: that process does."""
+    done = ran(LEFT.replace("{leaves}", leaves), str(tmp_path / "s"))
+    assert done.stdout.strip() == "good", done.stderr
+
+
+DAEMON = """
+import os, sys, odograph
+store = odograph.open(sys.argv[1])
+done, told = os.pipe()
+if os.fork() == 0:
+    with store.record(task="x") as run:
+        first = os.getpid()
+        gone, going = os.pipe()
+        if os.fork(): os._exit(0)
+        os.close(going)
+        os.read(gone, 1)  # until the first process is gone
+        with run.step("daemon") as step: step.reward(1.0)
+    os.write(told, b"x")
+    os._exit(0)
+os.close(told)
+assert os.read(done, 1) == b"x"
+(t,) = store.trajectories()
+assert (t.status, t.reward) == ("completed", 1.0), (t.status, t.reward)
+print("good")
+"""
+
+
+def test_a_daemon_ends_the_run_that_its_first_process_began(tmp_path: Path) -> None:
+    """A process that goes on where the one that forked it ended, inside of a run, ends the run."""
+    done = ran(DAEMON, str(tmp_path / "s"))
+    assert done.stdout.strip() == "good", done.stderr
+
+
+AFTER = """
+import os, sys, odograph
+store = odograph.open(sys.argv[1])
+waits, go = os.pipe()
+with store.record(task="x") as run:
+    other = odograph.open(sys.argv[1]).append(run.id)
+    with run.step("0") as step: step.reward(1.0)
+    with other.step("1") as step: step.reward(1.0)
+    for n in (4, 5):
+        if os.fork() == 0:
+            os.close(go)
+            os.read(waits, 1)
+            with run.step(str(n)) as step: step.reward(1.0)
+            os._exit(0)
+    for n in (2, 3):
+        with run.step(str(n)) as step: step.reward(1.0)
+for n in (4, 5):
+    os.write(go, b"x")
+    os.wait()
+with other.step("6") as step: step.reward(1.0)
+with store.append(run.id).step("7") as step: step.reward(1.0)
+t = store.trajectory(run.id)
+assert sorted((s.index, s.observation) for s in t.steps)[:4] == [(n, str(n)) for n in range(4)], t.steps
+assert sorted(s.index for s in t.steps) == list(range(8)), t.steps
+assert (t.reward, t.status, odograph.validate(t).errors) == (8.0, "completed", []), odograph.validate(t).errors
+for file in (store.root / "journal").glob("*.steps"):
+    os.utime(file, (1, 1))
+store.seal()
+assert not list((store.root / "journal").glob("*.steps"))
+with store.append(run.id).step("8") as step: step.reward(1.0)
+assert sorted(s.index for s in store.trajectory(run.id).steps) == list(range(9))
+print("good")
+"""
+
+
+def test_steps_after_the_end_of_a_run_are_steps_of_their_own(tmp_path: Path) -> None:
+    """Forked workers, and who went on with the trajectory, take steps when the run has ended, and when the count of them is gone."""
+    done = ran(AFTER, str(tmp_path / "s"))
+    assert done.stdout.strip() == "good", done.stderr

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -62,8 +63,8 @@ def test_a_fault_says_what_it_was_where_nothing_is_redacted(
     """Without `redact=`, and where the disk is at fault, the error is told whole."""
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
     monkeypatch.setattr(faults, "redacting", lambda: redacting)  # which stores of other tests would be asked for
-    monkeypatch.setattr(faults.faults, "count", 1)  # the warning has been given
-    faults.fault(OSError(28, "No space left on device"), of_disk=of_disk)
+    monkeypatch.setattr(faults.faults, "told", {None, Path("store")})  # the warning has been given
+    faults.fault(OSError(28, "No space left on device"), disk=Path("store") if of_disk else None)
     assert "No space left" in str(faults.faults.last)
 
 
@@ -87,6 +88,31 @@ def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list
     done = ran(FAULTY, str(tmp_path), flags=filters)
     assert (done.returncode, done.stdout) == (0, "went on, 3 faults\n"), done.stderr
     assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == ("error" not in filters)
+
+
+FULL = """
+    import resource, sys, odograph
+
+    stores = [odograph.open(f"{sys.argv[1]}/{name}") for name in "ab"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    runs = [store.record(task="t") for store in stores for _ in range(2)]
+    assert all(store.health()["failure"] for store in stores)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    for run in runs:
+        run.finish()
+    print([len(store) for store in stores])
+"""
+
+
+def test_each_store_whose_disk_fails_is_warned_of_once(tmp_path: Any) -> None:
+    """A disk that failed is no reason to keep silent about another one."""
+    done = ran(FULL, str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "[2, 2]\n"), done.stderr
+    for name in "ab":
+        assert (
+            done.stderr.count(f"odograph could not write to {tmp_path / name / 'journal'}: OSError: [Errno 27] File too large")
+            == 1
+        )
 
 
 class Interrupts:

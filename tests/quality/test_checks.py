@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -944,11 +945,43 @@ def test_times_that_can_not_be_are_found(times: tuple[int, int], said: str | Non
     assert ("time_order" in [f.code for f in told]) is (said is not None)
 
 
-@pytest.mark.parametrize(("parents", "found"), [((0, 1), []), ((0, 0), ["time_order"])])
-def test_one_agent_that_works_for_two_at_once_is_no_disorder(
-    store: odograph.Store, parents: tuple[int, int], found: list[str]
+@pytest.mark.parametrize(
+    ("writers", "indexes", "found"),
+    [
+        ("ab", (1, 0), []),  # the process that took the first index wrote its step last
+        ("ab", (0, 2), []),  # one was killed that had taken an index
+        ("ab", (0, 0), ["step_order"]),
+        ("aa", (1, 0), ["step_order", "time_order"]),
+        ("aa", (0, 2), ["step_order"]),
+    ],
+)
+def test_steps_of_several_processes_are_in_the_order_of_their_indexes(
+    store: odograph.Store, writers: str, indexes: tuple[int, int], found: list[str]
 ) -> None:
-    """Steps of one agent inside of two actions go on side by side; inside of one action, one after the other."""
+    """Each process has its own clock, and takes an index before it writes the step. Steps of one process are in order."""
+    with store.record(task="t", agent="a", model="m") as run:
+        for _ in writers:
+            with run.step() as step:
+                step.llm_call(messages=[{"role": "user", "content": "q"}], response="r")
+        run.reward(1.0)
+    records, number = [], -1
+    for record in store.trajectory(run.id).complete_records():
+        if record.step is not None:
+            number += isinstance(record, odograph.types.StepStart)
+            record = msgspec.structs.replace(record, step=indexes[number], writer=writers[number])
+        records.append(record)
+    findings = validate(odograph.trajectory.Trajectory(run.id, records)).findings
+    assert sorted({f.code for f in findings} & {"step_order", "time_order"}) == found, findings
+
+
+@pytest.mark.parametrize(
+    ("parents", "begun", "found"), [((0, 1), False, []), ((0, 0), True, []), ((0, 0), False, ["time_order"])]
+)
+def test_one_agent_that_works_for_two_at_once_is_no_disorder(
+    store: odograph.Store, parents: tuple[int, int], begun: bool, found: list[str]
+) -> None:
+    """Steps of one agent inside of two actions go on side by side. Inside of one action they begin one after the other, and may be
+    under way side by side, as tasks are that are gathered."""
     with store.record(task="t", agent="boss", model="m") as run:
         with run.step() as step:
             outer = [step.action("helper", {}, "r", ok=True) for _ in range(2)]
@@ -961,6 +994,8 @@ def test_one_agent_that_works_for_two_at_once_is_no_disorder(
     for part, parent in ((first, parents[0]), (second, parents[1])):
         part["record"] |= {"agent": "helper", "parent": outer[parent]}
         part["llm_calls"][0]["agent"] = "helper"
+        if not begun:  # it is not known when
+            part["record"]["time"] = 0
     earlier, later = first["llm_calls"][0], second["llm_calls"][0]
     earlier["time"], earlier["seq"] = later["time"] + 1, later["seq"] + 1  # the earlier step's answer came later
     assert sorted({f.code for f in validate(whole).findings if f.code == "time_order"}) == found

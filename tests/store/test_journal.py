@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
-from odograph.store.journal import Journal, is_alive
+from odograph.store.journal import Journal
+from odograph.store.lines import is_alive
 from tests.programs import ran
 from tests.waiting import until
 
@@ -171,7 +172,7 @@ def test_the_scope_follows_tasks_and_threads(store: odograph.Store) -> None:
 
 FULL = """
     import resource, signal, sys, warnings, odograph
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("always")
     limit = int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     store = odograph.open(sys.argv[1])
@@ -186,6 +187,7 @@ FULL = """
                 assert store.health()["waiting"] > 0 and store.health()["failure"], store.health()
             elif i == 29:  # what one file may not hold is in the next
                 assert store.health()["waiting"] == 0 and store.health()["failure"] is None, store.health()
+                assert store.health()["files_full"] > 1, store.health()
     health = store.health()
     assert health["waiting"] == 0 and health["lost"] == 0 and health["failure"] is None, health
     print(run.id)
@@ -206,6 +208,8 @@ def test_a_full_disk_breaks_nothing_and_loses_nothing_that_fits_later(tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    said = "may not grow any more (File too large); recording continues in a new file" if limit > 1 else "could not write to"
+    assert done.stderr.count(said) == done.stderr.count("RuntimeWarning") == 1, done.stderr
     with odograph.open(tmp_path) as store:
         t = store.trajectory(done.stdout.strip())
         assert [s.observation for s in t.steps] == list(range(40))

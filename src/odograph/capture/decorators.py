@@ -214,11 +214,14 @@ class _Reading(Scope):
         super().__init__(parent._recorder, parent._id, parent._agent, parent._step)
         self._about: dict[str, Any] = {"query": snapshot(query), "purpose": purpose, "started": time.time_ns()}
         self._provider = provider
+        self._process = entering.process
         self._clock = time.perf_counter_ns()
         self.result: Any = None
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         super().__exit__(kind, error, trace)
+        if entering.is_anothers(self._process):
+            return
         self.context(self._provider, self.result, error=error, duration=time.perf_counter_ns() - self._clock, **self._about)
 
 

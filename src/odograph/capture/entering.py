@@ -6,9 +6,11 @@ threads. Nothing here raises.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar, Token, copy_context
 from sys import _getframe
 from types import CodeType, FrameType, TracebackType
@@ -139,6 +141,33 @@ def opened(run: Entered) -> None:
 def closed(run: Entered) -> None:
     """A run was left."""
     _open.pop(run, None)
+
+
+#: This process.
+process: int = os.getpid()
+
+
+def _forked() -> None:
+    global process
+    process = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def is_anothers(entered_by: int) -> bool:
+    """Whether a process that has not ended entered what this process leaves: this one was forked inside of it."""
+    if entered_by == process:
+        return False
+    try:
+        os.kill(entered_by, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    with suppress(OSError, IndexError), open(f"/proc/{entered_by}/stat") as file:  # perhaps nobody asked yet how it ended
+        return file.read().rpartition(")")[2].split()[0] != "Z"
+    return True
 
 
 def here() -> Entered | None:

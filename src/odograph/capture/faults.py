@@ -6,7 +6,8 @@ import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import TypedDict
+from pathlib import Path
+from typing import ClassVar, TypedDict
 
 from .. import guard
 from ..plain import message_of
@@ -26,6 +27,8 @@ class Health(TypedDict):
     failure: str | None
     #: Files of the journal that were deleted or cut; what they held since the last check was written again.
     files_lost: int
+    #: Files of the journal that might not grow any more (`ulimit -f`), and were followed by another.
+    files_full: int
     #: Other faults in recording, and the last of them.
     faults: int
     last_fault: str | None
@@ -48,32 +51,35 @@ class _Faults:
     unrecorded = 0
     #: What was recorded, or was to be, outside of the run that it may belong to.
     outside = 0
+    #: What was warned of: the stores whose disk failed, and None where anything else did.
+    told: ClassVar[set[Path | None]] = set()
 
 
 faults: _Faults = _Faults()
 
 
-def fault(error: BaseException, *, of_disk: bool = False) -> None:
+def fault(error: BaseException, *, disk: Path | None = None) -> None:
     """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1.
 
-    Where a store of this process redacts, what the error says is withheld: it may repeat what the store takes out. `of_disk`: it
-    is of the store's own files, and says nothing else. What the handler of a signal raised is no fault, and is raised on.
+    Where a store of this process redacts, what the error says is withheld: it may repeat what the store takes out. `disk`: the
+    folder, where the error is of the store's own files and says nothing else; each store is warned of once. What the handler of a
+    signal raised is no fault, and is raised on.
     """
     if guard.of_a_signal(error):
         raise error
-    if not of_disk and redacting():
+    if disk is None and redacting():
         error = withheld(error)
     faults.count += 1
     faults.last = error
     if os.environ.get("ODOGRAPH_STRICT") == "1":
         raise error
     error.__traceback__ = None  # kept, it would keep the agent's frames alive: open streams, whole histories
-    if faults.count > 1 or sys.is_finalizing():
+    if disk in faults.told or sys.is_finalizing():
         return
+    faults.told.add(disk)
     with suppress(Warning):  # it may be made an error, and is not the agent's
-        warnings.warn(
-            f"odograph could not record something: {type(error).__name__}: {message_of(error)}", RuntimeWarning, stacklevel=3
-        )
+        what = "record something" if disk is None else f"write to {disk}"
+        warnings.warn(f"odograph could not {what}: {type(error).__name__}: {message_of(error)}", RuntimeWarning, stacklevel=3)
 
 
 def unrecorded() -> None:
@@ -99,6 +105,7 @@ def health(journal: Journal, unshipped: Unshipped) -> Health:
         "lost": journal.lost,
         "failure": str(journal.failure) if journal.failure else None,
         "files_lost": journal.files_lost,
+        "files_full": journal.files_full,
         "faults": faults.count,
         "last_fault": repr(faults.last) if faults.last else None,
         "unrecorded": faults.unrecorded,

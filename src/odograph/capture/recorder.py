@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ..calls import Call
@@ -20,10 +21,12 @@ class Recorder(Writer):
     """The writer of one trajectory that is being recorded: counts its steps, and turns what fails into faults."""
 
     __slots__ = (
+        "__weakref__",
+        "_counted",
         "_counts",
         "_earlier",
-        "_forks",
         "_opened",
+        "_shared",
         "_steps",
         "agent",
         "ends",
@@ -60,11 +63,14 @@ class Recorder(Writer):
         #: How often its run was left: what was entered before is over, in whatever task or thread.
         self.ends: int = 0
         self._steps: dict[str | None, int] = {}
-        #: How often this process had forked when the trajectory began; -1: other processes may take steps in it anyway.
-        self._forks = counting.forks() if earlier is None else -1
+        #: Whether other processes may take steps, too.
+        self._shared = earlier is not None
         self._counts = counting.file_of(journal, trajectory)
         self._opened = 0
         self._earlier = earlier
+        self._counted = earlier is None
+        if earlier is None:
+            counting.watch(self)
 
     def write(
         self, kind: str, fields: dict[str, Any], parent: str | None, agent: str | None, step: int | None, id: str | None = None
@@ -81,33 +87,60 @@ class Recorder(Writer):
                 if self.listener is not None:
                     self.listener(kind, fields, agent, step, *written)
                 if self.journal.failure is not None:
-                    fault(self.journal.failure, of_disk=True)
+                    fault(self.journal.failure, disk=self.journal.folder)
         except Exception as error:
             fault(error)
         return written or (id or new_id(), b"")
 
     def let_go(self) -> None:
         """The run is over: frees the histories that were sent, as responses may keep the run. A late call's is written again."""
+        counting.over(self)
         counting.forget(self._counts)
         self.sent.clear()
         self._packer = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes take steps in the trajectory, which has not ended."""
+        return counting.others(self._counts)
+
+    def share(self) -> None:
+        """A process that is forked now takes steps, too."""
+        with self.journal.lock:
+            if not self._shared:
+                self._shared = True
+                with suppress(OSError):  # the store was deleted: see `_next_index`
+                    counting.begin(self._counts, self._steps)
 
     def begin_step(self, fields: dict[str, Any], parent: str | None, agent: str | None) -> tuple[str, int]:
         """Begins the agent's next step: the id of its record, and its index."""
         journal = self.journal
         with journal.lock:  # steps of several threads stand in the order of their indices
-            if self._earlier is not None:
-                self._count()
-            index = self._steps.get(agent, 0)
-            shared = self._forks != counting.forks() or counting.others(self._counts)
-            if shared:
-                index = counting.next_index(self._counts, agent, index)
+            if not self._shared:
+                self._shared = counting.others(self._counts)
+            index = self._next_index(agent) if self._shared else self._steps.get(agent, 0)
             self._steps[agent] = index + 1
             self._opened += 1
             id, _ = self.write("step", fields, parent, agent, index)
-            if shared:  # a forked worker may end at once, and its step's index is taken
+            if self._shared:  # a forked worker may end at once, and its step's index is taken
                 journal.release()
         return id, index
+
+    def _next_index(self, agent: str | None) -> int:
+        """The index of a step that no other process has."""
+        index = self._steps.get(agent, 0)
+        try:
+            with suppress(FileNotFoundError):
+                return counting.next_index(self._counts, agent, index)
+            self._read()
+            index = self._steps.get(agent, 0)
+            counting.begin(self._counts, self._steps)
+            return counting.next_index(self._counts, agent, index)
+        except FileNotFoundError:  # the store was deleted
+            pass
+        except OSError as error:
+            fault(error, disk=self.journal.folder)
+        return index
 
     @property
     def steps(self) -> dict[str | None, int]:
@@ -123,11 +156,14 @@ class Recorder(Writer):
 
     def _count(self) -> None:
         """The steps that were recorded before are read when they are asked for: late rewards and labels need none of them."""
-        earlier, self._earlier = self._earlier, None
-        if earlier is None:
-            return
+        if not self._counted:
+            self._read()
+
+    def _read(self) -> None:
+        """Counts the steps that are recorded, by whatever process."""
+        self._counted = True
         try:
-            trajectory = earlier()
+            trajectory = (self._earlier or self._recorded)()
         except Exception as error:
             fault(error)
             return
@@ -135,6 +171,15 @@ class Recorder(Writer):
             agent = None if step.agent == trajectory.agent else step.agent
             self._steps[agent] = max(self._steps.get(agent, 0), step.index + 1)
         self._opened = len(trajectory.steps)
+
+    def _recorded(self) -> Trajectory:
+        from ..store.reader import Reader
+
+        reader = Reader(self.journal.folder.parent, self.journal.release)
+        try:
+            return reader.trajectory(self.id)
+        finally:
+            reader.close()
 
 
 class CallRef:

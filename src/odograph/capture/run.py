@@ -12,7 +12,7 @@ from .. import dialects
 from ..codec import new_id
 from ..store.journal import Journal
 from ..types import SCHEMA_VERSION, STATUSES, Fork, Status
-from . import exchange
+from . import entering, exchange
 from .entering import closed, opened
 from .recorder import CallRef, Recorder
 from .scope import Scope
@@ -27,6 +27,7 @@ class Run(Scope):
     def __init__(self, recorder: Recorder, id: str, *, ends: bool = True) -> None:
         super().__init__(recorder, id, None, None)
         self._ends = ends
+        self._process = entering.process
 
     @property
     def id(self) -> str:
@@ -61,6 +62,7 @@ class Run(Scope):
         self._recorder.let_go()
 
     def __enter__(self) -> Self:
+        self._process = entering.process
         opened(self)
         return super().__enter__()
 
@@ -68,13 +70,18 @@ class Run(Scope):
         super().__exit__(kind, error, trace)
         if self._tokens:
             return
-        if self._ends:
+        if self._ends and not self._is_anothers():
             if error is None:
                 self.finish()
             else:
                 self.finish(status=status_of(error), error=error)
         closed(self)
         self._recorder.ends += 1
+
+    def _is_anothers(self) -> bool:
+        """Whether another process ends the run, or has ended it: a forked worker that leaves the block in which it was forked. A
+        daemon, whose first process is gone, ends its run itself."""
+        return self._process != entering.process and (entering.is_anothers(self._process) or not self._recorder.is_shared)
 
 
 _ABOUT: dict[str, tuple[type, ...]] = {

@@ -340,6 +340,7 @@ class Acting(Scope):
         self._name = name
         self._arguments = snapshot(arguments)
         self._answers = answers
+        self._process = entering.process
         self._started = time.time_ns()
         self._clock = time.perf_counter_ns()
         self.result: Any = None
@@ -355,6 +356,8 @@ class Acting(Scope):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
+        if entering.is_anothers(self._process):  # its record is that of who entered it
+            return
         failure = error if error is not None else self.error
         ok = self.ok if self.ok is not None else failure is None and stated_success(plain(self.result)) is not False
         about: dict[str, Any] = {"started": self._started, "duration": time.perf_counter_ns() - self._clock, **self._answers}

@@ -18,11 +18,10 @@ from ..totals import by_name
 from .figures import ORDER, Figures, Reading
 from .filters import EVERY, Filters
 from .indexing import as_rewards, searchable, standing_of, uses_with
-from .journal import is_alive
 from .keeping import SEALED, Kept
 from .lake import Part
 from .layout import RECORDS, SUMMARY, TRAJECTORIES
-from .lines import Damage, File, Gone, read_range, size_of, unfinished
+from .lines import Damage, File, Gone, is_alive, read_range, size_of, unfinished
 from .listing import STATES_OF, VALUES, Fold, Sort, folds, order_of, statuses
 from .rows import IDS, REWARD, Key, Texts, begins, packed, unpacked, unpacked_rewards
 from .summary import SUMMARIES, Facts, Hit, Summary, Used, summary_of

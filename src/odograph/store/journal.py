@@ -56,12 +56,6 @@ class Journal:
         self._prepare = prepare
         #: What takes secrets out of records; those who make lines of them apply it. None: nothing does.
         self.redactor: Redactor | None = None
-        #: Why writing fails at present, and what became of it; see `Store.health`.
-        self.failure: OSError | None = None
-        self.lost: int = 0
-        self.written: int = 0
-        #: How often the file was found deleted, or its folder exchanged.
-        self.files_lost: int = 0
         #: Called when what was written is on the disk, from any thread.
         self.synced: Callable[[], None] | None = None
         #: Changes with the file, and whenever messages must be written anew.
@@ -72,6 +66,13 @@ class Journal:
     def _reset(self) -> None:
         # reentrant: a signal handler or a finalizer may record while this thread is writing
         self.lock: threading.RLock = threading.RLock()
+        #: Why writing fails at present, and what became of it; see `Store.health`.
+        self.failure: OSError | None = None
+        self.lost: int = 0
+        self.written: int = 0
+        #: How often the file was found deleted, or its folder exchanged, and how often it might not grow any more.
+        self.files_lost: int = 0
+        self.files_full: int = 0
         self.new_id: IdMaker = IdMaker()
         self.writer: str = f"{time_ns() // 1_000_000:011x}{os.urandom(4).hex()}"
         self.generation += 1
@@ -211,6 +212,9 @@ class Journal:
         if error.errno != errno.EFBIG or self._size in (self._head, _FULL):
             return False
         self._size = _FULL
+        self.files_full += 1
+        if self.files_full == 1:
+            _warn(f"the journal {self._path} may not grow any more ({error.strerror}); recording continues in a new file")
         return True
 
     def _retry(self) -> None:
@@ -292,13 +296,10 @@ class Journal:
             self._backlog.insert(0, recent)
             self._backlog_size += len(recent)
         if self.files_lost == 1:
-            with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
-                warnings.warn(
-                    f"odograph: the journal {self._path} was deleted, moved or changed by another program while it was written;"
-                    " its earlier records may be gone, and recording continues in a new file",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+            _warn(
+                f"the journal {self._path} was deleted, moved or changed by another program while it was written; its earlier"
+                " records may be gone, and recording continues in a new file"
+            )
         if self._backlog:
             self._retry()
 
@@ -423,6 +424,11 @@ class Journal:
             self._wake.set()
 
 
+def _warn(what: str) -> None:
+    with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
+        warnings.warn(f"odograph: {what}", RuntimeWarning, stacklevel=3)
+
+
 def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:
     """The group commit: one fdatasync for all lines of the last 50 ms. What could not be written is tried again each second. The
     thread ends with its journal."""
@@ -464,7 +470,6 @@ def _after_fork() -> None:
         if journal._fd >= 0:
             os.close(journal._fd)
         journal._reset()
-        journal.failure, journal.lost, journal.written, journal.files_lost = None, 0, 0, 0
 
 
 def close_all() -> None:
@@ -483,18 +488,3 @@ def file_mode(folder: Path) -> int:
         return 0o666 if os.stat(folder).st_mode & 0o077 else 0o600
     except OSError:
         return 0o600
-
-
-def is_alive(path: Path | str) -> bool:
-    """Whether the writer of a journal file still holds the file."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)  # no descriptor is left to find out
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -25,10 +25,10 @@ from typing import Any, TypeVar
 
 from ..errors import StoreError
 from .indexing import Batch, tell_damage
-from .journal import file_mode, is_alive
+from .journal import file_mode
 from .lake import Lake, Part
 from .learning import learn
-from .lines import File, Gone, complete_lines, journals, open_file, read_range, settled_time, size_of
+from .lines import File, Gone, complete_lines, is_alive, journals, open_file, read_range, settled_time, size_of
 from .rows import VERSION, create, functions, is_damage, packed, transaction, wrong
 from .text import Each, index_line, index_some
 

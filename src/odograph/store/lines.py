@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import stat
@@ -99,6 +101,21 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return -1
+
+
+def is_alive(path: Path | str) -> bool:
+    """Whether the writer of a journal file still holds the file."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # no descriptor is left to find out
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def open_file(path: Path) -> File:

@@ -26,9 +26,8 @@ from .catalog import Catalog
 from .columnar import Columns, columns
 from .figures import Figures
 from .filters import EVERY, Filters
-from .journal import is_alive
 from .lake import Lake, Sealed
-from .lines import Damage, File, Gone, complete_lines, decode, journals, open_file, size_of
+from .lines import Damage, File, Gone, complete_lines, decode, is_alive, journals, open_file, size_of
 from .listing import Fold, Sort
 from .settings import FILE, settings_in
 from .source import Journals, Raw, Source

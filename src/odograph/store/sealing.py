@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from sys import intern
+from time import time
 from typing import Any
 
 import msgspec
@@ -32,16 +33,17 @@ from ..types import AnyRecord
 from . import committing
 from .committing import REPEATED, Output, ids_in, unchanged
 from .indexing import Batch, sealed_rewards, standing, tell_damage, uses_of
-from .journal import file_mode, is_alive
+from .journal import file_mode
 from .lake import JOURNAL, Lake, Part, in_pieces
 from .layout import README, SUMMARY, TABLES, damaged_row, fact_of, row_of
-from .lines import File, complete_lines, decode, journals, open_file, read_ranges, unfinished
+from .lines import File, complete_lines, decode, is_alive, journals, open_file, read_ranges, unfinished
 from .putting import Put
 from .rows import Key, create, packed, packed_rewards, unpacked
 from .shipped import drop, is_shipped
 
 _ROUND = 256 << 20  # bytes of journal that one commit seals
 _TOGETHER = 1 << 15  # trajectories that one commit seals: the summaries of all of them are in memory
+_FORGOTTEN = 3600  # seconds in which nobody took a step beside others, before their count of steps is deleted
 _CONFLICTS = 10  # how often a commit is made anew that others made wrong
 
 
@@ -141,6 +143,10 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
             continue
         path.unlink(missing_ok=True)
         deleted += 1
+    for path in journal.glob("*.steps"):  # of who went on with a trajectory for a while; what is missing is counted anew
+        with suppress(OSError):
+            if time() - path.stat().st_mtime > _FORGOTTEN:
+                path.unlink()
     return deleted, left
 
 

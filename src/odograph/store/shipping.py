@@ -26,7 +26,8 @@ import msgspec
 from ..codec import content_hash, encode
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..log import logger
-from .journal import Journal, is_alive
+from .journal import Journal
+from .lines import is_alive
 from .remote import BYTES, Line, Refusal, Unreached
 from .served import Served, Stored, Unshipped
 

@@ -76,16 +76,22 @@ def step_order(look: Look) -> Found:
     fork = look.t.start.fork if look.t.start else None
     seen: set[str | None] = set()
     expected: dict[str | None, int] = {look.t.agent: fork.step or 0} if fork else {}  # a fork's steps go on from its parent's
-    for path, record in look.placed:
-        if isinstance(record, StepStart) and record.step is not None:
-            agent = record.agent or look.t.agent
-            wanted = expected.get(agent, 0)
-            if fork is not None and agent not in seen and record.step == 0:  # or count anew, where they were not
-                wanted = 0
-            seen.add(agent)
-            if record.step != wanted:
-                yield path, f"step {record.step} of {agent or 'the agent'}, where {wanted} was expected"
-            expected[agent] = record.step + 1
+    begun = [(p, r, r.step, r.agent or look.t.agent) for p, r in look.placed if isinstance(r, StepStart) and r.step is not None]
+    writers: dict[str | None, set[str]] = {}
+    for _, record, _, agent in begun:
+        writers.setdefault(agent, set()).add(record.writer)
+    # processes that share a trajectory take their indexes at one place and write their steps at another: each has its own clock,
+    # and what took an index may be killed before it wrote
+    shared = {agent for agent, found in writers.items() if len(found) > 1}
+    begun.sort(key=lambda one: one[2] if one[3] in shared else 0)
+    for path, _, step, agent in begun:
+        wanted = expected.get(agent, 0)
+        if fork is not None and agent not in seen and step == 0:  # or count anew, where they were not
+            wanted = 0
+        seen.add(agent)
+        if step < wanted if agent in shared else step != wanted:
+            yield path, f"step {step} of {agent or 'the agent'}, where {wanted} was expected"
+        expected[agent] = step + 1
 
 
 #: 2000-01-01 in nanoseconds: what is before was meant in another unit.
@@ -120,13 +126,16 @@ def time_order(look: Look) -> Found:
                 yield f"{path}.{field}", why
     ordered = sorted(enumerate(look.t.steps), key=lambda s: s[1].index)
     for told in (True,) if look.imported else (False, True):  # what the source says of times, and when they were recorded
-        begun: dict[tuple[str | None, str | None], tuple[int, int]] = {}  # one agent may work for two others at once
+        begun: dict[tuple[str | None, ...], tuple[int, int]] = {}  # one agent may work for two others at once, in two processes
         for number, step in ordered:
             happened: list[Context | Call | Action] = [*step.contexts, *step.llm_calls, *step.actions]
             whens = [r.source_time if told else r.time for r in happened]
+            begin = step.record
+            if begin is not None and begin.time and not told:  # steps may be under way beside each other
+                whens = [begin.time]
             first = min((w for w in whens if w), default=None)
             if first is not None:
-                who = (step.agent, step.record.parent if step.record is not None else None)
+                who = (step.agent, begin.parent, begin.writer) if begin is not None else (step.agent, None, "")
                 before = begun.get(who)
                 if before is not None and first < before[1]:
                     yield f"steps[{number}]", f"{iso_time(first)} is before {iso_time(before[1])} of step {before[0]}"
