@@ -772,6 +772,7 @@ GROWS: dict[str, Growing] = {
     "claude-code deeper": Growing("claude-code", list(range(1, 11)), deeper),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
     "cline condensed": by_value("cline", "1772359200000/api_conversation_history.json", 7, roo),
+    "cline in XML": by_value("cline", "1772359200000/api_conversation_history.json", 10, agents.in_xml),
     "kimi-code": Growing("kimi-code", list(range(5, len(agents.kimi_code_main()) + 1)), agents.kimi_code),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
     "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),
