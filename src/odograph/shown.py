@@ -19,7 +19,7 @@ from .dialects.content import as_text, is_media, is_part, media
 from .errors import InvalidInput
 from .lineage.bodies import pieces_of
 from .prefix import shared_prefix
-from .shape import added
+from .shape import added, obj, text
 from .streams import Seen
 from .trajectory import Step, Trajectory, own_steps
 from .types import Action, AnyRecord, Context, Edit, Kept, Label, LLMCall, Note, Reward, StepStart
@@ -64,6 +64,8 @@ def fold(text: str, *, lines: int = 12, characters: int = 700) -> Folded:
 
 def facts(t: Trajectory) -> dict[str, Any]:
     """The head of a session: what is known of a trajectory as a whole; None where it is not."""
+    fork = t.start.fork if t.start else None
+    by = text(obj(obj(obj(t.metadata).get("source")).get("parent")).get("trajectory"))
     return {
         "id": t.id,
         "task": t.task,
@@ -80,7 +82,8 @@ def facts(t: Trajectory) -> dict[str, Any]:
         "duration": t.duration,
         "group": t.group,
         "tags": list(t.tags),
-        "fork_of": t.start.fork.trajectory if t.start and t.start.fork else None,
+        "fork_of": fork.trajectory if fork else None,
+        "sub_agent_of": fork.trajectory if fork and fork.reason == "sub-agent" else by,
         "rewards": {name: t.rewards[name] for name in t.rewards.names},
         "cost": _cost(t.llm_calls),
     }
@@ -194,6 +197,8 @@ class _Walk:
             case Action():
                 self.said |= {_mark("tool", told) for told in (record.result, _told(record.result), record.error)}
                 about = {f: getattr(record, f) for f in ("name", "arguments", "tool_call_id", "llm_call")}
+                if started := text(obj(record.extra).get("trajectory")):
+                    about["sub_agent"] = started  # has a trajectory of its own
                 yield "action", about | ({} if record.id in self.inside else _outcome(record))
             case Reward():
                 value = record.value.get("value") if isinstance(record.value, dict) else record.value

@@ -90,6 +90,27 @@ def test_a_sub_agent_is_shown_inside_what_started_it(store: odograph.Store, team
     assert [e.kind for e in entries if e.depth == 1] == ["step", "message", "call", "answer"]
 
 
+@pytest.mark.parametrize("known_by", ["parent", "fork"])
+def test_a_sub_agent_with_a_trajectory_of_its_own_is_named(store: odograph.Store, capsys: Any, known_by: str) -> None:
+    """Where the work of a sub-agent is a trajectory, the action that started the sub-agent names it, and it names its parent."""
+    child = "0199a001-0000-7e20-8f6a-39e94cfa7b70"
+    parent = store.add(
+        {"task": "Mend", "actions": [{"name": "spawn", "arguments": {}, "result": "a", "extra": {"trajectory": child}}]}
+    )
+    about: dict[str, Any] = {
+        "parent": {"metadata": {"source": {"parent": {"trajectory": parent}}}},
+        "fork": {"fork": {"trajectory": parent, "reason": "sub-agent"}},
+    }
+    one = store.add({"task": "Help", **about[known_by], "actions": [{"name": "look"}]})
+    out = printed(store, capsys, parent)
+    assert out.index("do spawn(") < out.index(f"· sub-agent: {child}") < out.index("result: a")
+    assert f"sub-agent of {parent}" in printed(store, capsys, one) and "fork of" not in printed(store, capsys, one)
+    assert f"*sub-agent: {child}*" in printed(store, capsys, parent, "--markdown")
+    assert f"- sub agent of: {parent}" in printed(store, capsys, one, "--markdown")
+    compact = json.loads(printed(store, capsys, one, "--json", "--compact"))
+    assert (compact["sub_agent_of"], compact["fork_of"]) == (parent, parent if known_by == "fork" else None)
+
+
 def test_long_texts_are_folded_with_a_count(store: odograph.Store, team: str, capsys: Any) -> None:
     """A result of 101 lines shows its first lines and says how much is hidden; `--full` hides nothing."""
     out = printed(store, capsys, team)

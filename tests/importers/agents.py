@@ -214,6 +214,26 @@ CLINE = [
     {"role": "user", "ts": MS + 3000, "content": [result("c1", [said("twine")])]},
     {"role": "assistant", "ts": MS + 4000, "content": [said("Mended")], "modelInfo": {"modelId": "m"}},
 ]  # fmt: skip
+IN_TERMINAL = "Command executed in terminal within working directory '/w'. "
+XML: list[tuple[str, list[dict[str, Any]]]] = [
+    ("user", [said("<task>\nMend the net\n</task>")]),
+    ("assistant", [said("<thinking>\nI could <read_file> it\n</thinking>\nI look\n<execute_command>\n<command>ls &&\nls</command>\n<requires_approval>false</requires_approval>\n</execute_command>")]),
+    ("user", [said("[execute_command for 'ls &&\nls'] Result:"), said(f"{IN_TERMINAL}Exit code: 2\nOutput:\ntwine"), said("<environment_details>\nx\n</environment_details>")]),
+    ("assistant", [said("<write_to_file>\n<path>a.md</path>\n<content>\n# a\n<content>b</content>\n</content>\n</write_to_file>")]),
+    ("user", [said("[write_to_file for 'a.md'] Result:\nThe content was saved"), {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA"}}]),
+    ("assistant", [said("<read_file>\n<args>\n<file><path>a.md</path></file>\n</args>\n</read_file>")]),
+    ("user", [said("[read_file for 'a.md'] Result:"), said("The tool execution failed with the following error:\n<error>\nno\n</error>")]),
+    ("assistant", [said("`<read_file>` failed\n<attempt_completion>\n<result>Mended</result>\n</attempt_completion>")]),
+    ("user", [said("[attempt_completion] Result:"), said("<feedback>thanks</feedback>")]),
+    ("assistant", [said("and then <execute_command>\n<command>cut off")]),
+]  # fmt: skip
+
+
+def in_xml(size: int) -> list[dict[str, Any]]:
+    """The first messages of a task of an older Cline or Roo, whose answers ask for tools in their text."""
+    return [{"role": role, "ts": MS + n, "content": content} for n, (role, content) in enumerate(XML[:size])]
+
+
 CLINE_CLI: dict[str, Any] = {
     "version": 1, "agent": "lead", "sessionId": "1772359200000_ab", "system_prompt": "be brief",
     "origin": {"source": "cli", "mode": "user", "sessionId": "1772359200000_ab", "version": "3.0"},
@@ -367,8 +387,8 @@ def opencode(path: Path, parts: int = 99) -> Path:
     return path
 
 
-def cursor(path: Path) -> Path:
-    """Cursor's database with one chat, and one that is empty."""
+def cursor(path: Path, **about: Any) -> Path:
+    """Cursor's database with one chat, and one that is empty. `about`: of its tool call."""
     database = sqlite3.connect(path)
     database.execute("create table cursorDiskKV (key text unique, value blob)")
     tool = {
@@ -377,6 +397,7 @@ def cursor(path: Path) -> Path:
         "rawArgs": '{"command": "ls"}',
         "status": "error",
         "result": '{"output": "twine"}',
+        **about,
     }
     bubbles = {
         "b1": {

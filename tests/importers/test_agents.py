@@ -303,9 +303,28 @@ def test_an_image_that_a_tool_of_opencode_read(store: odograph.Store, tmp_path: 
     assert next(m for m in t.llm_calls[1].request["messages"] if m["role"] == "tool")["content"] == sent
 
 
-@pytest.mark.parametrize("said", ["aborted by user after 1.5s", "Wall time: 1.5 seconds\naborted by user"])
-def test_a_tool_of_codex_that_a_person_stopped(store: odograph.Store, tmp_path: Path, said: str) -> None:
-    """What the program writes in the place of a result says that there was none, and how long the person waited."""
+@pytest.mark.parametrize(
+    ("said", "ok", "seconds"),
+    [
+        ("aborted by user after 1.5s", False, 1.5),
+        ("Wall time: 1.5 seconds\naborted by user", False, 1.5),
+        ("exec command rejected by user", False, None),
+        ("patch rejected by user", False, None),
+        ("exec_command failed for `/bin/x`: no such file", False, None),
+        ("apply_patch verification failed: no such line", False, None),
+        ("failed to parse function arguments: EOF", False, None),
+        ("unsupported call: dig", False, None),
+        ("command timed out after 10000 milliseconds\nhalf", False, None),
+        ([{"type": "input_text", "text": "Script failed\nWall time 1.5 seconds\nOutput:\n"}, {"type": "input_text", "text": "boom"}], False, 1.5),
+        ([{"type": "input_text", "text": "Script completed\nWall time 0.5 seconds\nOutput:\n"}], True, 0.5),
+        ([{"type": "input_text", "text": "Script running with cell ID 3\nWall time 1.0 seconds\nOutput:\n"}], None, 1.0),
+        ("the exec command rejected by user yesterday", None, None),
+    ],
+)  # fmt: skip
+def test_a_tool_of_codex_that_did_not_end_with_a_code(
+    store: odograph.Store, tmp_path: Path, said: Any, ok: bool | None, seconds: float | None
+) -> None:
+    """What the program writes in the place of a result, or above it, says how it went, and how long the person waited."""
     payloads = [
         ("session_meta", {"id": "019d0000-0000-7000-8000-0000000000aa", "timestamp": agents.T.format(0), "cwd": "/w"}),
         ("response_item", {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Mend"}]}),
@@ -316,7 +335,8 @@ def test_a_tool_of_codex_that_a_person_stopped(store: odograph.Store, tmp_path: 
     (tmp_path / "rollout-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_))
     store.import_sessions(tmp_path)
     (t,) = store.trajectories()
-    assert (t.actions[0].ok, t.actions[0].duration, t.actions[0].result) == (False, 1_500_000_000, said)
+    took = None if seconds is None else round(seconds * 1e9)
+    assert (t.actions[0].ok, t.actions[0].duration, t.actions[0].result) == (ok, took, said)
 
 
 def test_a_kimi_wire_alone_is_a_session(store: odograph.Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,25 @@ def test_a_folder_with_young_and_foreign_files_does_not_fail(tmp_path: Path) -> 
         assert odograph.validate(t).findings == []  # a person who just stopped is no defect
 
 
+def test_what_nobody_may_read_in_a_folder_is_told_and_does_not_fail(tmp_path: Path) -> None:
+    """A file or a folder that the user may not read costs itself alone, with a warning; named alone, it fails."""
+    lines(tmp_path / "w" / "s.jsonl", MAIN)
+    locked = [lines(tmp_path / "w" / "locked.jsonl", MAIN), lines(tmp_path / "w" / "z" / "s.jsonl", MAIN).parent]
+    for path in locked:
+        path.chmod(0)
+    try:
+        if os.access(locked[0], os.R_OK):
+            pytest.skip("this user may read everything")
+        with odograph.open("memory:") as store:
+            report = store.import_sessions(tmp_path / "w")
+            assert (report.imported, report.failed, report.unrecognised) == (1, [], [])
+            assert report.warnings == [{"path": str(path), "not read: Permission denied": 1} for path in locked]
+            assert [f["path"] for f in store.import_sessions(*locked).failed] == [str(path) for path in locked]
+    finally:
+        for path in locked:
+            path.chmod(0o700)
+
+
 def test_codex_prompts_and_outcomes(tmp_path: Path) -> None:
     """A rolled back turn is in no later prompt, a compaction keeps the prompts and its summary, exit codes say how it went."""
     session = one("codex", lines(tmp_path / "a.jsonl", [*CODEX, said(14, "Bye", "assistant"), counts(14, 60)]))
@@ -234,6 +254,51 @@ def test_gemini_and_qwen(tmp_path: Path) -> None:
     assert (of(Action, qwen)[0].result, of(LLMCall, qwen)[0].reasoning) == ("clipped", "hm")
 
 
+@pytest.mark.parametrize(
+    "said", ["Got it. Thanks for the additional context!", [{"text": "Got it. Thanks for the additional context!"}]]
+)
+def test_what_gemini_puts_in_the_models_place_is_no_call(tmp_path: Path, said: Any) -> None:
+    """The answer that the program writes behind a summary is part of later prompts, and no call of the model."""
+    replaced = [*GEMINI[-3]["$set"]["messages"], {"id": "g20", "timestamp": T.format(9), "type": "gemini", "content": said}]
+    more = {"id": "g21", "timestamp": T.format(11), "type": "gemini", "content": "On", "model": "gem"}
+    path = tmp_path / "g.jsonl"
+    session = one("gemini-cli", lines(path, [*GEMINI[:-3], {"$set": {"messages": replaced}}, *GEMINI[-2:], more]))
+    last = of(LLMCall, session)[-1]
+    assert len(of(LLMCall, session)) == len(of(StepStart, session)) == 5
+    assert last.request is not None
+    assert [m["content"] for m in last.request["messages"]] == [
+        "So far: moss, sky",
+        "Got it. Thanks for the additional context!",
+        "Go on",
+    ]
+    assert [n.name for n in of(Note, session)] == ["rewind", "gemini", "info"]
+    generated = {**replaced[-1], "model": "gem", "tokens": {"input": 1, "output": 1}}
+    replaced[-1] = generated
+    assert (
+        len(of(LLMCall, one("gemini-cli", lines(path, [*GEMINI[:-3], {"$set": {"messages": replaced}}, *GEMINI[-2:], more]))))
+        == 6
+    )
+
+
+def test_a_task_is_without_the_files_that_it_names(tmp_path: Path) -> None:
+    """What Gemini CLI and Qwen Code read of the files in a prompt is sent with it, and is not what the person asked."""
+    read = [
+        {"text": "Clip @a.txt"},
+        {"text": "\n--- Content from referenced files ---"},
+        {"text": "\nContent from @a.txt:\n"},
+        {"text": "moss"},
+    ]
+    whole = "".join(part["text"] for part in read)
+    shown = {**GEMINI[1], "content": [{"text": "the template"}], "displayContent": [{"text": "Clip @a.txt"}]}
+    for asked in ({**GEMINI[1], "content": read}, {**GEMINI[1], "content": whole}, shown):
+        session = one("gemini-cli", lines(tmp_path / "g.jsonl", [GEMINI[0], asked, *GEMINI[2:]]))
+        assert of(Start, session)[0].task == "Clip @a.txt"
+        assert ("moss" in prompts(session)[0]) is (asked is not shown)
+    session = one("qwen-code", lines(tmp_path / "q.jsonl", [{**QWEN[0], "message": {"role": "user", "parts": read}}, *QWEN[1:]]))
+    assert of(Start, session)[0].task == "Clip @a.txt"
+    assert "moss" in prompts(session)[0]
+
+
 def test_chat_lines_of_any_kind(tmp_path: Path) -> None:
     """The older function_call is an action; an empty first row costs itself; a thread of Amp is no chat of OpenAI."""
     asked = {"role": "assistant", "content": None, "function_call": {"name": "tide", "arguments": '{"at": "Leith"}'}}
@@ -282,8 +347,10 @@ def test_a_run_without_a_reply_keeps_what_was_said(tmp_path: Path) -> None:
     assert "You weave" in json.dumps(note.data) and "loom" in json.dumps(note.data) and "Weave" in json.dumps(note.data)
 
 
-def test_sub_agents_of_sub_agents_and_of_workflows(tmp_path: Path) -> None:
-    """A sub-agent's own sub-agent is inside of the call that started it, under its kind; a workflow's files lie in a folder deeper."""
+@pytest.mark.parametrize("named", [True, False])
+def test_sub_agents_of_sub_agents_and_of_workflows(tmp_path: Path, named: bool) -> None:
+    """A sub-agent's own sub-agent is inside of the call that started it, under its kind, and stands before what came of that call,
+    where the result names the sub-agent; a workflow's files lie in a folder deeper."""
 
     def of_agent(agent: str, *found: dict[str, Any]) -> list[dict[str, Any]]:
         return [{**line, "isSidechain": True, "agentId": agent} for line in found]
@@ -291,10 +358,13 @@ def test_sub_agents_of_sub_agents_and_of_workflows(tmp_path: Path) -> None:
     main = [
         cc(1, "user", "Tie both", None),
         cc(2, "assistant", use("t1", "Task", prompt="the left", subagent_type="Explore")),
-        cc(3, "user", result("t1", "tied")),
+        cc(3, "user", result("t1", "tied"), **({"toolUseResult": {"agentId": "a1"}} if named else {})),
+        cc(4, "assistant", "Both"),
     ]
     inner = use("t2", "Task", prompt="the end of it", subagent_type="Plan")
-    left = of_agent("a1", cc(11, "user", "the left", None), cc(12, "assistant", inner), cc(13, "user", result("t2", "so")))
+    asked = [cc(11, "user", "the left", None), cc(12, "assistant", inner)]
+    so = cc(13, "user", result("t2", "so"), **({"toolUseResult": {"agentId": "b2"}} if named else {}))
+    left = of_agent("a1", *asked, so, cc(14, "assistant", "tied"))
     end = of_agent("b2", cc(21, "user", "the end of it", None), cc(22, "assistant", "so"))
     path = lines(tmp_path / "s.jsonl", main)
     lines(tmp_path / "s" / "subagents" / "agent-a1.jsonl", left)
@@ -306,6 +376,8 @@ def test_sub_agents_of_sub_agents_and_of_workflows(tmp_path: Path) -> None:
     by_id = {r.id: r for r in session.records}
     starters = {agent: by_id[by_id[c.parent].parent] for agent, c in calls.items() if agent}
     assert {agent: a.tool_call_id for agent, a in starters.items()} == {"Explore-a1": "t1", "Plan-b2": "t2"}
+    if named:
+        assert [c.agent for c in of(LLMCall, session)] == [None, "Explore-a1", "Plan-b2", "Explore-a1", None]
 
 
 @pytest.mark.parametrize(

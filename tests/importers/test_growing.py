@@ -494,6 +494,20 @@ def in_background(folder: Path, size: int) -> Path:
     return folder / "p"
 
 
+def deeper(folder: Path, size: int) -> Path:
+    """A session of Claude Code whose sub-agent starts a sub-agent: the lines of the three files are written in turn."""
+    main = [cc(1, "user", "Tie both", None), cc(2, "assistant", use("t1", "Task", prompt="the left")), cc(9, "user", result("t1", "tied"), toolUseResult={"agentId": "z1"}), cc(10, "assistant", "Both")]  # fmt: skip
+    left = [cc(3, "user", "the left", None), cc(4, "assistant", use("t2", "Task", prompt="the end")), cc(7, "user", result("t2", "so"), toolUseResult={"agentId": "a2"}), cc(8, "assistant", "tied")]  # fmt: skip
+    end = [cc(5, "user", "the end", None), cc(6, "assistant", "so")]
+    files = {"s.jsonl": main, "s/subagents/agent-z1.jsonl": left, "s/subagents/agent-a2.jsonl": end}
+    order = sorted((line["timestamp"], file) for file, lines_ in files.items() for line in lines_)[: max(1, size)]
+    for file, lines_ in files.items():
+        about = {} if file == "s.jsonl" else {"isSidechain": True, "agentId": file[-8:-6]}
+        if there := [{**line, **about} for line in lines_ if (line["timestamp"], file) in order]:
+            write(folder / "p" / file, jsonl(there))
+    return folder / "p"
+
+
 def of_cursor(folder: Path, size: int) -> Path:
     """Cursor's transcript of a session with sub-agents, each in a file of its own; of which so many lines are written, in turn."""
     task = [{"type": "tool_use", "name": "Task", "input": {"prompt": p, "subagent_type": "scout"}} for p in ("Find a knot", "Find twine")]  # fmt: skip
@@ -755,8 +769,10 @@ GROWS: dict[str, Growing] = {
     "opencode streaming": database("opencode", "opencode.db", streaming, 8),
     "cursor agents": Growing("cursor", list(range(1, 12)), of_cursor),
     "claude-code background": Growing("claude-code", list(range(1, 22)), in_background),
+    "claude-code deeper": Growing("claude-code", list(range(1, 11)), deeper),
     "kimi folder": Growing("kimi", list(range(1, 17)), agents.kimi),
     "cline condensed": by_value("cline", "1772359200000/api_conversation_history.json", 7, roo),
+    "cline in XML": by_value("cline", "1772359200000/api_conversation_history.json", 10, agents.in_xml),
     "kimi-code": Growing("kimi-code", list(range(5, len(agents.kimi_code_main()) + 1)), agents.kimi_code),
     "claude-code folder": Growing("claude-code", list(range(1, 11)), with_agents),
     "codex with instructions": by_bytes("codex", "b.jsonl", jsonl([INSTRUCTED, *CODEX[1:]])),

@@ -667,3 +667,48 @@ def test_opencode_2_has_tables_of_its_own(tmp_path: Path) -> None:
     assert [f and (f.trajectory, f.reason) for f in starts] == [None, (main.id, "sub-agent"), (main.id, "forked")]
     (went_on,) = of(LLMCall, fork)
     assert [m["content"] for m in went_on.request["messages"]][-2:] == ["Shell command: ls\n\ntwine", "no, the sail"]
+
+
+def test_tools_that_cline_asks_for_in_a_text_are_actions(tmp_path: Path) -> None:
+    """What older versions of Cline, Roo and Kilo ask for in XML are actions, each with its arguments, its result and how it went."""
+    session = one("cline", write(tmp_path / "1772359200000" / "api_conversation_history.json", agents.in_xml(99)))
+    assert [(a.name, a.arguments, a.ok) for a in of(Action, session)] == [
+        ("execute_command", {"command": "ls &&\nls", "requires_approval": "false"}, False),
+        ("write_to_file", {"path": "a.md", "content": "# a\n<content>b</content>"}, None),
+        ("read_file", {"args": "<file><path>a.md</path></file>"}, False),
+        ("attempt_completion", {"result": "Mended"}, None),
+    ]
+    results = [a.result for a in of(Action, session)]
+    assert results[0] == f"{agents.IN_TERMINAL}Exit code: 2\nOutput:\ntwine"
+    assert results[1] == [agents.said("The content was saved"), agents.XML[4][1][1]]
+    assert results[3] == "<feedback>thanks</feedback>"
+    calls = of(LLMCall, session)
+    assert [a.llm_call for a in of(Action, session)] == [c.id for c in calls[:4]]
+    assert calls[1].request is not None and list(calls[1].request["messages"])[2]["content"] == agents.XML[2][1]
+
+
+@pytest.mark.parametrize(("code", "ok"), [(0, True), (3, False)])
+def test_how_a_command_ended_stands_where_each_program_puts_it(tmp_path: Path, code: int, ok: bool) -> None:
+    """An exit code says whether a command succeeded: in the text that the model is sent, or in what is kept beside it."""
+    written = f"twine\n<exited with exit code {code}>"
+    ends = {"type": "tool.execution_complete", "data": {"toolCallId": "c1", "success": True, "result": {"content": written}}}
+    events = [{**e, **ends} if e["type"] == "tool.execution_complete" else e for e in agents.COPILOT]
+    failed = "<system>ERROR: Command failed with exit code: 3.</system>"
+    contexts = [{**e, "content": [agents.said(failed if code else "twine")]} if e["role"] == "tool" else e for e in agents.KIMI]
+    state = {"kind": "terminal", "terminalCommandState": {"exitCode": code}}
+    invoked = {"kind": "toolInvocationSerialized", "toolCallId": "c1", "toolId": "run_in_terminal", "isComplete": True, "toolSpecificData": state}  # fmt: skip
+    (request,) = agents.CHAT["requests"]
+    chat = {**agents.CHAT, "requests": [{**request, "response": [*request["response"], invoked]}]}
+    roo = [dict(m) for m in agents.CLINE]
+    roo[2] = {**roo[2], "content": [result("c1", f"{agents.IN_TERMINAL}Exit code: {code}\nOutput:\nExit code: 7")[0]]}
+    sessions = {
+        "copilot": lines(tmp_path / "events.jsonl", events),
+        "kimi": lines(tmp_path / "0000-aaaa-kimi.jsonl", contexts),
+        "copilot-chat": write(tmp_path / "chat.json", chat),
+        "cline": write(tmp_path / "1772359200000" / "api_conversation_history.json", roo),
+        "cursor": agents.cursor(
+            tmp_path / "state.vscdb", status="completed", result=json.dumps({"output": "twine", "exitCodeV2": code})
+        ),
+    }
+    found = {name: of(Action, one(name, path))[0].ok for name, path in sessions.items()}
+    assert found == dict.fromkeys(sessions, ok)

@@ -23,7 +23,7 @@ def session(t: Trajectory, *, full: bool = False, step: int | None = None, agent
     yield f"# {_inline(as_text(t.task)) if t.task is not None else t.id}"
     yield ""
     names = ("id", "agent", "model", "status", "reward", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens")
-    for name in (*names, "cost", "started", "duration", "group", "fork_of"):
+    for name in (*names, "cost", "started", "duration", "group", "sub_agent_of" if about["sub_agent_of"] else "fork_of"):
         if about[name] is not None:
             value = number(about[name]) if isinstance(about[name], int | float) else _inline(str(about[name]))
             yield f"- {name.replace('_', ' ')}: {value}"
@@ -76,6 +76,8 @@ def _entry(entry: shown.Entry, agent: str | None, full: bool) -> Iterator[str]:
                 yield f"**do** {_code(a['name'] or '(unknown)')}{ok}{took}"
                 if a["arguments"] is not None:
                     yield from ("", *_fenced(as_text(a["arguments"]), full))
+                if "sub_agent" in a:
+                    yield from ("", f"*sub-agent: {_inline(a['sub_agent'])}*")
             else:
                 yield f"**done**{ok}{took}"
             for name in ("error", "result"):

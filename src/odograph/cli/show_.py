@@ -118,7 +118,7 @@ def _header(about: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     yield "took", None if about["duration"] is None else seconds(about["duration"])
     yield "group", about["group"]
     yield "tags", ", ".join(about["tags"]) or None
-    yield "fork of", about["fork_of"]
+    yield "sub-agent of" if about["sub_agent_of"] else "fork of", about["sub_agent_of"] or about["fork_of"]
 
 
 def _step(entry: shown.Entry, agent: str | None) -> str:
@@ -163,6 +163,8 @@ def _entry(kind: str, a: dict[str, Any], full: bool, margin: int) -> Iterator[st
         case "action":
             name = paint(f"do {line(a['name'] or '(unknown)')}", "yellow")
             yield f"{name}({_brief(a['arguments'], full)}) {_ended(a)}".rstrip()
+            if "sub_agent" in a:
+                yield paint(f"· sub-agent: {line(a['sub_agent'])}", "dim")
             yield from _came(a, full, margin)
         case "result":
             if ended := _ended(a):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -78,6 +79,8 @@ class _Import(NamedTuple):
             if packed.exists() and not packed.is_file() and not packed.is_dir():  # reading a pipe waits for a writer
                 self._failed(path, "a pipe, a socket or a device; expected a file or a folder", named)
                 return
+            if packed.exists() and not os.access(packed, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             with unpacked(packed) as file, rarely_collected(file.stat().st_size // 1000):
                 self._add_file(path, file, named)
         except StoreError:
@@ -85,7 +88,10 @@ class _Import(NamedTuple):
         except NotBegun as error:
             self._failed(path, str(error), named)
         except OSError as error:  # a link may lead nowhere, and a file be gone since it was listed
-            self._failed(path, str(error), named or error.errno not in (errno.ENOENT, errno.ELOOP))
+            if isinstance(error, PermissionError) and not named:
+                self.report.warnings.append({"path": str(path), f"not read: {error.strerror}": 1})
+            else:
+                self._failed(path, str(error), named or error.errno not in (errno.ENOENT, errno.ELOOP))
         except OdographError as error:
             self._failed(path, str(error))
         except (Exception, SystemExit) as error:  # a format that nobody foresaw costs its own file alone

@@ -178,7 +178,8 @@ class _Reader:
                 self._returned(event)
             self._add(self.chains[None], event)
         self.silent = False
-        for agent in self.agents:
+        while self.agents:
+            agent = self.agents.pop(0)
             self._agent(agent, agent.call)
         for chain in self.chains.values():
             self._leave(chain)
@@ -190,7 +191,7 @@ class _Reader:
         """The sub-agents whose result a line is: what they did stands before it, as it came."""
         about = obj(event.get("toolUseResult")).get("agentId")
         calls = [b.get("tool_use_id") for b in dicts(obj(event.get("message")).get("content")) if b.get("type") == "tool_result"]
-        for agent in [a for a in self.agents if calls and (a.call in calls or a.id == about)]:
+        while calls and (agent := next((a for a in self.agents if a.call in calls or a.id == about), None)) is not None:
             self.agents.remove(agent)
             self._agent(agent, agent.call or text(calls[0]))
 
@@ -204,6 +205,7 @@ class _Reader:
         for problem, count in agent.problems.items():
             self.to.warn(problem, count)
         for event in agent.events:
+            self._returned(event)  # of a sub-agent's own sub-agents
             self._add(chain, event)
 
     def _side(self, event: dict[str, Any]) -> Chain:

@@ -1,9 +1,9 @@
 """Cline, Roo Code and Kilo Code: a task's folder with `api_conversation_history.json` (messages of Anthropic's shape) and,
 beside it, `ui_messages.json`, whose `api_req_started` entries have each request's tokens and cost.
 
-Both files are of one task: the history is the session, and the other file alone is none. What an assistant's message of an older
-version asks for stands in its text as XML, and not in blocks of its own. The history keeps what is no longer sent: Roo marks what
-a condensation (`condenseParent`) or a truncation (`truncationParent`) left out, and Cline shows which part of the file was
+Both files are of one task: the history is the session, and the other file alone is none. What an answer of an older version asks
+for stands in its text as XML (`cline_tools.py`). The history keeps what is no longer sent: Roo marks what a condensation
+(`condenseParent`) or a truncation (`truncationParent`) left out, and Cline shows which part of the file was
 (`conversationHistoryDeletedRange`). Roo's `history_item.json` names the task that started this one. Versions of Roo of February
 2026 wrote `{"version": 2, "messages": [...]}`, with messages of Vercel's AI SDK.
 
@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 from ...codec import content_hash, encode, loads
 from ...errors import InvalidInput
 from ...shape import added, content_text, dicts, integer, items, number, obj, parsed, text, without
-from ...types import Fork, Note, Start
+from ...types import Action, Fork, Note, Start
 from .. import blocks
 from ..session import NotBegun, Session, parse_time
 from ..transcript import Transcript
+from .cline_tools import calls_in, result_in, went_well
 
 NAME = "cline"
 _HISTORY, _SHOWN, _ABOUT = "api_conversation_history.json", "ui_messages.json", "history_item.json"
@@ -155,6 +156,8 @@ class _Reader:
         self.left_out: tuple[int, int] | None = None
         #: A thought that stands before its answer.
         self.thought: dict[str, Any] = {}
+        #: The tools that the last answer asked for in its text, and that have no result yet.
+        self.asked: list[Action] = []
 
     def take(self, message: dict[str, Any]) -> None:
         self.at += 1
@@ -176,6 +179,7 @@ class _Reader:
             else:
                 self._results(message)
                 blocks.add(self.transcript, sent, when=when)
+                self._outcomes(sent["content"])
             self._keep(message, self.transcript.history.pop())
         else:
             self._reply(message, sent, when)
@@ -229,6 +233,17 @@ class _Reader:
             if told and action is not None and action.name == "new_task":
                 self.transcript.result(action.tool_call_id, extra={"trajectory": Session(NAME, told[1]).id})
 
+    def _outcomes(self, content: Any) -> None:
+        """What came of tools: of those that were asked for in a text, and how each went, where its text says so."""
+        for action in self.asked:
+            if (result := result_in(content, action.name)) is not None:
+                self.transcript.session.replace(action, result=result, ok=went_well(result))
+        self.asked = []
+        for block in dicts(content):
+            known = self.transcript.action(text(block.get("tool_use_id"))) if block.get("type") == "tool_result" else None
+            if known is not None and not block.get("is_error") and (ok := went_well(block.get("content"))) is not None:
+                self.transcript.result(known.tool_call_id, ok=ok)
+
     def _reply(self, message: dict[str, Any], sent: dict[str, Any], when: int | None) -> None:
         self._effective(when)
         figures = obj(message.get("metrics")) or self._request(when)
@@ -241,8 +256,10 @@ class _Reader:
         more = {k: message[k] for k in ("id", "reasoning_details") if message.get(k)}
         about = _figures(figures, obj(message.get("modelInfo")))
         about = {"model": self.transcript.model, "reasoning": "\n\n".join(thoughts) or None, "extra": more or None, **about}
-        blocks.add(self.transcript, sent, when=when, **about)
+        call = blocks.add(self.transcript, sent, when=when, **about)
         self.transcript.history.pop()
+        if not any(b.get("type") == "tool_use" for b in dicts(sent["content"])):
+            self.asked = [self.transcript.acted(name, given, call=call, when=when) for name, given in calls_in(sent["content"])]
         if plain and not any(b.get("encrypted_content") for b in plain):  # kept for people: it is not sent again
             rest = [b for b in items(sent["content"]) if not (isinstance(b, dict) and b.get("type") == "reasoning")]
             only = rest[0].get("text") if len(rest) == 1 and obj(rest[0]).get("type") == "text" else None

@@ -27,7 +27,15 @@ _ITEMS = (*CALLS, *SERVER, *OUTPUTS, "message", "agent_message", "reasoning")
 #: What the program writes in the place of a result that a person did not wait for.
 _ABORTED = re.compile(r"(?:Wall time: [\d.]+ seconds\n)?aborted by user(?: after ([\d.]+)s)?\s*$")
 _CODE = re.compile(r"^(?:Exit code:|Process exited with code) (-?\d+)\s*$", re.MULTILINE)
-_WALL = re.compile(r"^Wall time: ([\d.]+) seconds", re.MULTILINE)
+_WALL = re.compile(r"^Wall time:? ([\d.]+) seconds", re.MULTILINE)
+#: How a script of tool calls ("code mode") ended.
+_SCRIPT = re.compile(r"Script (completed|failed|terminated)\n")
+#: What the program tells the model in the place of a result, where it did not run a tool, or gave up.
+_NOT_RUN = re.compile(
+    r"(?:exec command|patch) rejected by user|(?:exec_command|write_stdin|apply_patch verification) failed\b"
+    r"|command timed out after |failed to parse function arguments: |unsupported (?:custom tool )?call: |execution error: "
+    r"|unable to locate image at "
+)
 #: What Codex itself writes in a person's place.
 _NOT_ASKED = ("<environment_context>", "<user_instructions>", "<turn_aborted>", "<skill>", "<user_shell_command>",
               "<subagent_notification>", "<permissions", "# AGENTS.md instructions")  # fmt: skip
@@ -227,10 +235,10 @@ def outcome_of(output: Any) -> dict[str, Any]:
         head = data.partition("\nOutput:")[0][:2000]
         found, wall = _CODE.search(head), _WALL.search(head)
         code = int(found[1]) if found else None
-        aborted = _ABORTED.match(data)
+        aborted, script = _ABORTED.match(data), _SCRIPT.match(data)
         took = (aborted[1] if aborted else None) or (wall[1] if wall else None)
         seconds = float(took) if took and took.count(".") <= 1 and took != "." else None
-        success = False if aborted else success
+        success = script[1] == "completed" if script else False if aborted or _NOT_RUN.match(data) else success
     ok = code == 0 if code is not None else success if isinstance(success, bool) else None
     return {"ok": ok, "duration": nanoseconds(seconds)}
 

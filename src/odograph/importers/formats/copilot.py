@@ -11,6 +11,7 @@ Source: github/copilot-sdk, the types of session events; a session that version 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from ..session import Lines, NotBegun, Session, parse_time, unrepeated
 from ..transcript import Transcript
 
 NAME = "copilot"
+#: The exit code of a command, behind its output. The program calls a command that failed a success.
+_CODE = re.compile(r"<exited with exit code (-?\d+)>\s*\Z")
 
 #: What the program puts in the place of a result that a person did not wait for, and of what a compaction took away.
 _INTERRUPTED = "The execution of this tool, or a previous tool was interrupted."
@@ -264,7 +267,8 @@ class _Reader:
             {"shown": result["detailedContent"]} if "detailedContent" in result else {}
         )
         success = data.get("success") if isinstance(data.get("success"), bool) else None
-        code = integer(obj(data.get("shellExecution")).get("exitCode"))
+        written = _CODE.search(told or "")
+        code = integer(obj(data.get("shellExecution")).get("exitCode", int(written[1]) if written else None))
         success = code == 0 and success is not False if code is not None else success
         self.session.replace(action, result=told, ok=success, error=error, started=began, duration=took, extra=extra or None)
         content = told if told is not None else text(obj(error).get("message")) or error

@@ -139,6 +139,7 @@ def _request(transcript: Transcript, request: dict[str, Any], number: int) -> No
     if not rounds and not parts:
         return  # no answer yet, or it was cancelled before one
     shown = _text(parts)
+    codes = {text(p.get("toolCallId")): _code(p) for p in parts}
     for turn, one in enumerate(rounds or [{"response": shown, "toolCalls": []}]):
         last = turn == len(rounds) - 1 or not rounds
         calls = [
@@ -162,7 +163,7 @@ def _request(transcript: Transcript, request: dict[str, Any], number: int) -> No
             extra={"request": request.get("requestId"), "round": one.get("id")},
         )
         for call in calls:
-            _result(transcript, call, obj(about.get("toolCallResults")).get(str(call["id"])))
+            _result(transcript, call, obj(about.get("toolCallResults")).get(str(call["id"])), codes.get(text(call["id"])))
     if not rounds:
         for part in parts:
             if part.get("kind") in ("toolInvocationSerialized", "toolInvocation"):
@@ -192,7 +193,12 @@ def _thoughts(parts: list[dict[str, Any]]) -> str | None:
     return "".join(told) or None
 
 
-def _result(transcript: Transcript, call: dict[str, Any], found: Any) -> None:
+def _code(part: dict[str, Any]) -> int | None:
+    """The exit code of the command that a tool ran in a terminal."""
+    return integer(obj(obj(part.get("toolSpecificData")).get("terminalCommandState")).get("exitCode"))
+
+
+def _result(transcript: Transcript, call: dict[str, Any], found: Any, code: int | None) -> None:
     if found is None:
         return
     told = [
@@ -200,7 +206,7 @@ def _result(transcript: Transcript, call: dict[str, Any], found: Any) -> None:
     ]
     content = "\n".join(told) if told else as_text(found)
     id = text(call.get("id"))
-    transcript.result(id, result=content)
+    transcript.result(id, result=content, ok=None if code is None else code == 0)
     transcript.saw({"role": "tool", "tool_call_id": id, "content": content})
 
 
@@ -213,5 +219,6 @@ def _invoked(transcript: Transcript, part: dict[str, Any], when: int | None) -> 
     result = "\n".join(output) or None
     done = part.get("isComplete")
     told = {k: part.get(k) for k in ("invocationMessage", "pastTenseMessage")}
-    ok = True if done is True and result else None
+    code = _code(part)
+    ok = code == 0 if code is not None else True if done is True and result else None
     transcript.acted(name, arguments(given), id=text(part.get("toolCallId")), when=when, result=result, ok=ok, extra=told)

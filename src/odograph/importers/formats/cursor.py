@@ -321,12 +321,15 @@ def _answer(transcript: Transcript, bubbles: list[dict[str, Any]]) -> None:
         status = tool.get("status")
         if status not in ("completed", "error", "cancelled") and result is None:
             continue
-        ok = None if status not in ("completed", "error", "cancelled") else status == "completed"
+        value = arguments(result)
+        code = obj(value).get("exitCodeV2", obj(value).get("exitCode"))  # of a command
+        refused = obj(value).get("rejected") is True
+        ended = status in ("completed", "error", "cancelled")
+        ok = status == "completed" and code in (None, 0) and not refused if ended else None
         extra = {
             "bubble": bubble.get("bubbleId"),
             **{k: tool[k] for k in ("userDecision", "additionalData", "params") if tool.get(k)},
         }
-        value = arguments(result)
         transcript.result(id, result=value, ok=ok, error=arguments(tool.get("error")), extra=extra)
         transcript.saw(
             {"role": "tool", "tool_call_id": id, "content": result if isinstance(result, str) else items(result) or result},

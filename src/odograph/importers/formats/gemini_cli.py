@@ -9,7 +9,6 @@ stays a call; later prompts are without it.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -20,17 +19,26 @@ from typing import Any
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
 from ...prefix import Prefix
-from ...shape import content_text, dicts, integer, items, nanoseconds, obj, text, without
+from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from .. import peek
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
+from .gemini_parts import (
+    answer_of,
+    calls_in,
+    is_context,
+    is_put_in_place,
+    only_carries,
+    response_of,
+    said_in,
+    sent_of,
+    succeeded,
+    told_in,
+    with_own_result,
+    words_of,
+)
 
 NAME = "gemini-cli"
-#: The exit code of a command, among the lines that stand behind its output.
-_CODE = re.compile(
-    r"^Exit Code: (-?\d+)\n?(?:(?:Signal|Background PIDs|Process Group PGID): .*\n?)*(?:</untrusted_context>)?\s*\Z", re.MULTILINE
-)
-_NOT_ASKED = ("<session_context>", "<loaded_context>", "<environment", "This is the Gemini CLI. We are setting up the context")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -91,18 +99,19 @@ class _Talk:
             start = len(self.history)
             content = message.get("content")
             if message.get("type") == "gemini":
-                self.history.append(_answer(content, _calls_in(message)))
+                self.history.append(answer_of(content, calls_in(message)))
             elif message.get("type") == "user":
                 for is_result, run in groupby(items(content) or [content], lambda p: "functionResponse" in obj(p)):
                     parts = list(run)
                     if is_result:
                         names = (text(obj(p["functionResponse"]).get("id")) for p in parts)
                         sent = (
-                            {"role": "tool", "tool_call_id": n, "content": _sent([p])} for n, p in zip(names, parts, strict=True)
+                            {"role": "tool", "tool_call_id": n, "content": sent_of([p])}
+                            for n, p in zip(names, parts, strict=True)
                         )
                         self.history += sent
                     else:
-                        self.history.append({"role": "user", "content": _said(parts if isinstance(content, list) else content)})
+                        self.history.append({"role": "user", "content": said_in(parts if isinstance(content, list) else content)})
             self.ids.append(id)
             self.spots[id] = (start, len(self.history))
 
@@ -137,7 +146,7 @@ class _Reader:
                 new = id not in self.versions
                 self.versions[id] = message
                 is_reply = message["type"] == "gemini"
-                if new and is_reply and after_reply and replied is not None and _only_carries(message):
+                if new and is_reply and after_reply and replied is not None and only_carries(message):
                     carried[id] = replied
                 if id in carried and replied is not None:
                     for call in dicts(message.get("toolCalls")):
@@ -157,7 +166,7 @@ class _Reader:
             for call in dicts(self.versions[id].get("toolCalls")):
                 self._asked(asked.get(text(call.get("id")) or "", before), call)
         calls = [c for message in self.versions.values() for c in dicts(message.get("toolCalls"))]
-        calls += [c for message in self.versions.values() for c in _calls_in(message)]
+        calls += [c for message in self.versions.values() for c in calls_in(message)]
         known = {text(c.get("id")) for c in calls}
         for id, part in answers.items():
             if id not in known:  # a call that a person refused stands nowhere else
@@ -214,17 +223,20 @@ class _Reader:
         if kind == "user":
             content = self.answered(message.get("content"))
             if content is not None:
-                said = {"role": "user", "content": _said(content)}
+                said = {"role": "user", "content": said_in(content)}
                 self.talk.history.append(said)
             if new and content is not None:
                 self.observed.append(content)
                 self.unanswered.append({**said, "id": id, "timestamp": message.get("timestamp")})
-        elif kind == "gemini":
+        elif kind == "gemini" and not is_put_in_place(message):
             self.reply(id, message, new)
-        elif new and kind is not None:
-            data = without(message, "type", "timestamp")
-            when = parse_time(message.get("timestamp"))
-            self.session.add(Note(name=str(kind), data=data, source_time=when), "event", id)
+        elif kind is not None:
+            if kind == "gemini":
+                self.talk.history.append(answer_of(message.get("content"), []))
+            if new:
+                data = without(message, "type", "timestamp")
+                when = parse_time(message.get("timestamp"))
+                self.session.add(Note(name=str(kind), data=data, source_time=when), "event", id)
         self.talk.ids.append(id)
         self.talk.spots[id] = (start, len(self.talk.history))
 
@@ -237,9 +249,9 @@ class _Reader:
             if id is None or (id not in self.given and id not in self.open):
                 left.append(part)
             elif id not in self.given:
-                error = _response(part).get("error")
-                self.session.replace(self.open[id], result=[part], error=error, ok=error is None and succeeded(_sent([part])))
-                self.talk.history.append({"role": "tool", "tool_call_id": id, "content": _sent([part])})
+                error = response_of(part).get("error")
+                self.session.replace(self.open[id], result=[part], error=error, ok=error is None and succeeded(sent_of([part])))
+                self.talk.history.append({"role": "tool", "tool_call_id": id, "content": sent_of([part])})
         return left or (None if items(content) else content)
 
     def leave(self) -> None:
@@ -261,14 +273,14 @@ class _Reader:
     def reply(self, id: str, message: dict[str, Any], new: bool) -> None:
         when = parse_time(message.get("timestamp"))
         content = message.get("content")
-        calls = [_own(c) for c in dicts(message.get("toolCalls")) or _calls_in(message)]
-        answer = _answer(content, calls)
+        calls = [with_own_result(c) for c in dicts(message.get("toolCalls")) or calls_in(message)]
+        answer = answer_of(content, calls)
         if new:
             self._record(id, message, answer, calls, when)
         self.talk.history.append(answer)
         for item in calls:
             if item.get("result") is not None:
-                self.talk.history.append({"role": "tool", "tool_call_id": item.get("id"), "content": _sent(item["result"])})
+                self.talk.history.append({"role": "tool", "tool_call_id": item.get("id"), "content": sent_of(item["result"])})
 
     def _record(
         self, id: str, message: dict[str, Any], answer: dict[str, Any], calls: list[dict[str, Any]], when: int | None
@@ -306,8 +318,8 @@ class _Reader:
         for index, item in enumerate(calls):
             status = item.get("status")
             ok = status in ("success", "completed") if status in ("success", "completed", "error", "cancelled") else None
-            ok = ok and succeeded(_sent(item.get("result")))
-            failed = [e for r in dicts(item.get("result")) if (e := _response(r).get("error")) is not None]
+            ok = ok and succeeded(sent_of(item.get("result")))
+            failed = [e for r in dicts(item.get("result")) if (e := response_of(r).get("error")) is not None]
             ok = False if ok is None and failed else ok
             name = text(item.get("id"))
             action = to.add(
@@ -339,7 +351,7 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
     reader = _Reader(session, path.parent / id if id and "/" not in id else None)
     reader.know(log)
     messages = reader.versions.values()
-    if all(m.get("type") not in ("user", "gemini") or _is_context(m) for m in messages):
+    if all(m.get("type") not in ("user", "gemini") or is_context(m) for m in messages):
         raise NotBegun("a Gemini CLI file without messages")
     for problem in problems:
         session.warn(problem)
@@ -350,10 +362,10 @@ def _session(path: Path, value: dict[str, Any], entries: list[dict[str, Any]], p
         if "type" not in entry:  # later lines say more of the session
             about |= without(obj(entry["$set"]) if "$set" in entry else entry, "messages", "sessionId", "startTime", "$rewindTo")
     source = {"format": NAME, "path": path.name, "session": value.get("sessionId"), **about, "interactive": True}
-    said = (_told(m.get("content")) for m in reader.versions.values() if m.get("type") == "user")
+    said = (told_in(m.get("displayContent") or m.get("content")) for m in reader.versions.values() if m.get("type") == "user")
     task = next((t for t in said if t and not t.lstrip().startswith(("/", "?"))), None)
     if task is None:
-        task = next((t for m in reader.versions.values() if m.get("type") == "user" and (t := _text(m.get("content")))), None)
+        task = next((t for m in reader.versions.values() if m.get("type") == "user" and (t := words_of(m.get("content")))), None)
     parent = _parent_of(path) if value.get("kind") == "subagent" else None
     agent = _names_of(parent[0], parent[0].stat().st_mtime_ns).get(id or "") if parent else None
     fork = Fork(trajectory=_identified(parent[1]).id, reason="sub-agent") if parent else None
@@ -415,80 +427,3 @@ def _named(messages: Any) -> list[tuple[str, dict[str, Any]]]:
             id = f"{id}-{count[id]}"
         found.append((id, message))
     return found
-
-
-def _text(content: Any) -> str | None:
-    return content if isinstance(content, str) else content_text([content] if isinstance(content, dict) else content)
-
-
-def _told(content: Any) -> str | None:
-    """A message's text without what the program itself says."""
-    parts = [content] if isinstance(content, str) else [_text(part) for part in items(content) or [content]]
-    return "\n".join(p for p in parts if p and not p.lstrip().startswith(_NOT_ASKED)) or None
-
-
-def _said(content: Any) -> Any:
-    """A message's content as it was sent: text as text, what holds other parts as it stands."""
-    parts = content if isinstance(content, list) else []
-    if any(not isinstance(p, dict) or set(p) - {"text", "type"} for p in parts):
-        return content
-    return _text(content)
-
-
-def _own(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call with its own result: a resumed session has the results of all calls of a reply with each (version 0.61)."""
-    parts = dicts(call.get("result"))
-    ids = [text(obj(p.get("functionResponse")).get("id")) for p in parts]
-    own = call.get("id")
-    if own not in ids or all(id in (None, own) for id in ids):
-        return call
-    return {**call, "result": [part for part, id in zip(parts, ids, strict=True) if id in (None, own)]}
-
-
-def _answer(content: Any, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """A reply in chat shape. Its content may have parts (of a resumed session, version 0.61): thoughts and calls, too."""
-    if parts := dicts(content):
-        content = [p for p in parts if "functionCall" not in p and p.get("thought") is not True]
-    answer: dict[str, Any] = {"role": "assistant", "content": _said(content) or ""}
-    asked = [
-        {"id": c.get("id"), "type": "function", "function": {"name": c.get("name"), "arguments": c.get("args")}} for c in calls
-    ]
-    return {**answer, "tool_calls": asked} if asked else answer
-
-
-def _is_context(message: dict[str, Any]) -> bool:
-    """Whether a message is what the program itself says at the beginning: a resumed session leaves a file with nothing else."""
-    content = message.get("content")
-    return message.get("type") == "user" and bool(_text(content)) and not _told(content)
-
-
-def succeeded(sent: Any) -> bool:
-    """Whether what the model was sent of a tool names no exit code but 0. The program calls a command that failed a success."""
-    found = _CODE.search(sent) if isinstance(sent, str) else None
-    return found is None or int(found[1]) == 0
-
-
-def _only_carries(message: dict[str, Any]) -> bool:
-    """Whether a message has tool calls and nothing that a model's reply has."""
-    said = message.get("content")
-    said = said if isinstance(said, str) else any("functionCall" not in p for p in dicts(said))
-    return bool(message.get("toolCalls")) and not (said or message.get("tokens") or message.get("thoughts"))
-
-
-def _calls_in(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tool calls among the parts of a message."""
-    return [obj(p["functionCall"]) for p in dicts(message.get("content")) if "functionCall" in p]
-
-
-def _response(result: Any) -> dict[str, Any]:
-    return obj(obj(obj(result).get("functionResponse")).get("response"))
-
-
-def _sent(result: Any) -> Any:
-    """What the model was given back: the output (or the error) of the function responses, else the result as it stands."""
-    parts = dicts(result)
-    found = [r.get("output", r.get("error")) for r in map(_response, parts)]
-    outputs = [o for o in found if isinstance(o, str)]
-    if parts and len(outputs) == len(found) and not any(set(p) - {"functionResponse"} for p in parts):
-        return "\n".join(outputs)
-    return result

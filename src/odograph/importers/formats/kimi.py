@@ -219,7 +219,8 @@ class _Reader:
         else:
             transcript.saw(entry)
             id = text(entry.get("tool_call_id"))
-            if not transcript.result(id, result=entry.get("content"), **self.wire.outcome(id, transcript.action(id))):
+            outcome = {"ok": _went_well(entry.get("content")), **self.wire.outcome(id, transcript.action(id))}
+            if not transcript.result(id, result=entry.get("content"), **outcome):
                 self.session.warn("tool results that no call in the file asked for")
 
     def _reply(self, entry: dict[str, Any]) -> None:
@@ -246,6 +247,11 @@ class _Reader:
             for agent in [a for a in self.waiting if action is not None and _is_asked(a, action.tool_call_id, prompt)]:
                 self.waiting.remove(agent)
                 self.start(agent, action)
+
+
+def _went_well(content: Any) -> bool:
+    """Whether a tool succeeded: the program marks what a failed one gives."""
+    return not (content_text(content) or "").startswith("<system>ERROR:")
 
 
 def _is_asked(agent: Agent, call: str | None, prompt: Any) -> bool:

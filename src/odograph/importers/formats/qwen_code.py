@@ -18,7 +18,7 @@ from ...shape import dicts, integer, items, nanoseconds, obj, text, without
 from ...types import Action, Fork, LLMCall, Note, Start, StepStart
 from .. import peek
 from ..session import Lines, NotBegun, Session, observed_where, parse_time
-from .gemini_cli import succeeded
+from .gemini_parts import succeeded, without_files
 
 NAME = "qwen-code"
 _NOT_ASKED = ("/", "This is the Qwen Code. We are setting up the context", "<session_context>", "<environment")
@@ -220,7 +220,7 @@ def read(path: Path) -> Iterator[Session]:
     if shared == len(events):
         raise NotBegun("a fork of a Qwen Code session in which nobody has said anything yet")
     asked = (_texts(obj(e.get("message"))) for e in events[shared:] if e.get("type") == "user")
-    task = next((t for t in asked if t and not t.lstrip().startswith(_NOT_ASKED)), None)
+    task = next((without_files(t) for t in asked if t and not t.lstrip().startswith(_NOT_ASKED)), None)
     about = {k: first[k] for k in ("cwd", "gitBranch") if first.get(k) is not None}
     source = {"format": NAME, "path": path.name, "session": first.get("sessionId"), **about, "interactive": True}
     before = _Reader(Session(NAME))

@@ -50,7 +50,8 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       ["cost", head.cost === null ? null : `$${figure(head.cost)}`], ["took", head.took.whole == null ? null : seconds(head.took.whole / 1000)], ["started", moment(head.started)],
       ["group", head.group && h("a", { href: `#/group?name=${encodeURIComponent(head.group)}` }, head.group, head.siblings > 1 ? ` (${head.siblings})` : "")],
       ["tags", head.tags.join(", ")],
-      ["fork of", head.fork_of && [h("a", { href: `#/t/${head.fork_of}` }, tail(head.fork_of)), " ", h("a", { href: `#/diff?a=${head.fork_of}&b=${head.id}` }, "compare")]],
+      ["sub-agent of", head.sub_agent_of && h("a", { href: `#/t/${head.sub_agent_of}` }, tail(head.sub_agent_of))],
+      ["fork of", !head.sub_agent_of && head.fork_of && [h("a", { href: `#/t/${head.fork_of}` }, tail(head.fork_of)), " ", h("a", { href: `#/diff?a=${head.fork_of}&b=${head.id}` }, "compare")]],
       ["forks", head.forks?.length ? head.forks.map((f) => [h("a", { href: `#/t/${f.id}` }, tail(f.id)), f.step === null ? " " : ` at step ${f.step} `]) : null],
     ].filter(([, v]) => v !== null && v !== undefined && v !== "" && v !== "–");
     const tabs = [["", "Session"], ["tokens", "Tokens"], ["rows", "Training rows"], ["about", "About"]];
