@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -67,3 +69,28 @@ def test_odd_headers_cost_nothing(store: odograph.Store) -> None:
     with Wire(lambda head, body: json_answer({})) as up, Proxy(store, [up.url]) as proxy:
         assert [post(proxy.url, PATHS[0], b"{}", **h)[0] for h in odd] == [200] * 5
     assert faults.count == before and sum(len(t.llm_calls) for t in store.trajectories()) == 5
+
+
+@pytest.mark.parametrize("body", [b"{}", b""])
+def test_header_bytes_that_are_no_utf_8_pass(store: odograph.Store, body: bytes) -> None:
+    """Node writes a header `café` in Latin-1: its bytes go upstream, and those of the response come down, as they are, also on a
+    connection that is used again."""
+    odd, more = b"x-name: caf\xe9 \xff", b"x-other: \xc3\xa9"
+    answer = b"HTTP/1.1 200 OK\r\n" + odd + b"\r\ncontent-type: application/json\r\n" + more + b"\r\ncontent-length: 2\r\n\r\n{}"
+    with Wire(lambda head, body: [answer]) as up, Proxy(store, [up.url]) as proxy:
+        parts = urlsplit(proxy.url)
+        with socket.create_connection((parts.hostname, parts.port)) as client:
+            for sent in (odd, more, odd):
+                head = (
+                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                    + sent
+                    + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+                )
+                client.sendall(head + body)
+                got = b""
+                while not got.endswith(b"\r\n\r\n{}"):
+                    piece = client.recv(65536)
+                    assert piece, got
+                    got += piece
+                assert got == answer
+                assert sent in up.got[-1][0].split(b"\r\n") and up.got[-1][1] == body

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import aiohttp
 from aiohttp import hdrs, web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 #: Headers of one hop (RFC 9110, 7.6.1).
 _HOP = frozenset(
@@ -48,10 +51,53 @@ def _named(headers: CIMultiDictProxy[str], hop: frozenset[bytes]) -> frozenset[b
     return hop | {name.strip().lower().encode("utf-8", "surrogateescape") for value in named for name in value.split(",")}
 
 
+class _Exactly:
+    """A transport, until a head was written: the head is sent in the bytes that its headers came in. aiohttp writes a head in
+    UTF-8, and drops what is none."""
+
+    def __init__(self, protocol: Any, headers: CIMultiDict[str]) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._headers = headers
+
+    @classmethod
+    def where_needed(cls, protocol: Any, headers: CIMultiDict[str]) -> None:
+        """Puts itself in the place of a protocol's transport, if some header has other bytes than UTF-8."""
+        if any(not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value) for value in headers.values()):
+            protocol.transport = cls(protocol, headers)
+
+    def write(self, data: Any) -> None:
+        self._protocol.transport = self._transport
+        head, _, body = bytes(data).partition(b"\r\n\r\n")
+        lines = [head.partition(b"\r\n")[0]]
+        lines += [f"{name}: {value}".encode("utf-8", "surrogateescape") for name, value in self._headers.items()]
+        self._transport.write(b"\r\n".join([*lines, b"", body]))
+
+    def writelines(self, pieces: Iterable[Any]) -> None:
+        self.write(b"".join(pieces))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Request(aiohttp.ClientRequest):
+    """A request whose headers go upstream in the bytes that they came in."""
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        _Exactly.where_needed(conn.protocol, self.headers)
+        return await super().send(conn)
+
+
 class Response(web.StreamResponse):
-    """A response with the headers of the upstream, and none of this server's own. Its head waits for the first bytes."""
+    """A response with the headers of the upstream, in the same bytes, and none of this server's own. Its head waits for the first
+    bytes."""
 
     _send_headers_immediately = False
+
+    async def _write_headers(self) -> None:
+        if self._req is not None:
+            _Exactly.where_needed(self._req.protocol, self.headers)
+        await super()._write_headers()
 
     async def _prepare_headers(self) -> None:
         added = [name for name in (hdrs.SERVER, hdrs.CONTENT_TYPE, hdrs.DATE) if name not in self.headers]

@@ -23,7 +23,7 @@ from ..access import IDLE, log_of
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
-from .headers import Response, coming_down, going_up
+from .headers import Request, Response, coming_down, going_up
 from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
@@ -84,6 +84,7 @@ class Door:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_TIMEOUT,
+            request_class=Request,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
             skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),
