@@ -1011,7 +1011,7 @@ def test_traces_of_mlflow(tmp_path: Path, store: odograph.Store) -> None:
     assert (report.imported, report.failed) == (2, [])
     for t in store.trajectories():
         first, second = t.llm_calls
-        assert (t.agent, t.task, t.rewards["good"], t.reward) == ("lead", {"q": "1+1?"}, 1.0, 1.0)
+        assert (t.agent, t.task, t.rewards["good"], t.reward) == ("lead", "1+1?", 1.0, 1.0)
         assert (first.request, first.response, first.prompt_tokens, first.completion_tokens) == (body, answer, 7, 3)
         assert (first.duration, first.started) == (MS, BEGAN + MS)
         assert (second.model, [m["content"] for m in second.messages], second.choices[0].text) == ("n", ["go on"], "2")

@@ -2,7 +2,8 @@
 
 An importer is a module, or any object, with the parts of `Importer`. Our own are the modules of `formats/`; a package brings
 others by an entry point (`odograph.importers`), a user by a file. Each importer says how sure its signs are (`SURE`, from 0
-to 100; 50 where it says nothing). The surest are asked first, and importers that a user names are asked before all others.
+to 100; 50 where it says nothing). The surest are asked first, and importers that a user names are asked before all others. An
+import warns of sessions without a call of a model or a tool, but where the importer says that its files hold none (`BARE`).
 """
 
 from __future__ import annotations

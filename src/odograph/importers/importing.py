@@ -16,7 +16,7 @@ from ..errors import InvalidInput, MissingExtra, NotFound, OdographError, StoreE
 from ..redact import Redactor
 from ..store import writing
 from ..store.backend import Backend
-from ..types import End, Start, StepStart
+from ..types import Action, Context, LLMCall
 from . import Importer, NotBegun, find, names, recognise, sessions_in
 from .packed import as_lines, in_lines, is_zip, members, unpacked
 from .tabular import as_rows, is_table
@@ -156,8 +156,8 @@ class _Import(NamedTuple):
     def _add_sessions(self, path: Path, file: Path, importer: Importer) -> None:
         report = self.report
         for session in importer.read(file):
-            bare = all(isinstance(record, (Start, StepStart, End)) for record in session.records)
-            if bare and importer.NAME != "odograph":  # our own copies are whole: a run of ours may have done nothing
+            acted = any(isinstance(record, (LLMCall, Action, Context)) for record in session.records)
+            if not (acted or getattr(importer, "BARE", False)):
                 session.warn("no call of a model or a tool was found in the file")
             if session.warnings:
                 report.warnings.append({"path": str(path), "trajectory": session.id, **session.warnings})

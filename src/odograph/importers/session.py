@@ -18,7 +18,7 @@ import msgspec
 from ..clock import iso_time, parse_time
 from ..codec import content_hash, derived_id, loads
 from ..errors import InvalidInput
-from ..shape import items
+from ..shape import dicts, items
 from ..totals import NONE_COUNTS, counting
 from ..types import AnyRecord, Record, Reward, Start, StepStart
 
@@ -71,6 +71,9 @@ class Session:
         The parent, where it is not given, is the step that the record's `agent` and `step` name, else where the agent was
         started (`within`), else the start.
         """
+        if isinstance(record, Reward) and record.source == "judge" and record.version is None:
+            extra = {"range": None, **(record.extra or {})}  # of another program's judge: its scale is not told
+            record = cast(_R, msgspec.structs.replace(record, extra=extra))
         if not key:
             key = (record.__struct_config__.tag, self.known_as(record.agent), record.step, getattr(record, "name", None))
         parent = record.parent
@@ -125,6 +128,16 @@ class Session:
             self.add(msgspec.structs.replace(reward, weight=1.0 if reward.name == counts else 0.0), *key)
         if scores and counts is None:
             self.warn(NONE_COUNTS)
+
+    def objects(self, holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+        """The objects of the list that the source has in a field; what else stands there is warned of."""
+        given = holder.get(name)
+        found = dicts(given)
+        if given and not isinstance(given, list):
+            self.warn(f"a field `{name}` that is no list")
+        elif given and len(found) < len(given):
+            self.warn(f"items of `{name}` that are no objects", len(given) - len(found))
+        return found
 
     def warn(self, what: str, count: int = 1) -> None:
         """Counts something of the source that is not in the records, or was damaged."""

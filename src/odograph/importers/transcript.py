@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any
 
 from ..prefix import Prefix
-from ..shape import arguments, dicts, items, obj, parsed, text, thinking, without
+from ..shape import arguments, items, obj, parsed, text, thinking, without
 from ..types import Action, LLMCall, Note, StepStart
 from .session import Session, observed_where
 
@@ -153,11 +153,11 @@ class Transcript:
             *(("reply", id) if self.by_id and id else ()),
         )
         self.history.append(message)
-        for asked in dicts(obj(message).get("tool_calls")):
-            function = obj(asked.get("function"))
+        for asked in self.session.objects(obj(message), "tool_calls"):
+            function = obj(asked.get("function")) or obj(asked.get("custom"))  # a custom tool is given a text
             self.acted(
                 str(function.get("name") or ""),
-                arguments(function.get("arguments")),
+                arguments(function.get("arguments", function.get("input"))),
                 id=text(asked.get("id")),
                 call=call,
                 when=when,
@@ -197,11 +197,14 @@ class Transcript:
             self.session.replace(action, **changes)
         return action is not None
 
-    def next_result(self, **changes: Any) -> bool:
-        """What came of the next call of the last answer, where results carry no id. False where there is none."""
+    def next_result(self, name: str | None = None, **changes: Any) -> bool:
+        """What came of a call of the last answer, where results carry no id: of the first that waits, or of the first of that
+        name. False where none waits."""
         if not self._asked:
             return False
-        self.session.replace(self._asked.popleft(), **changes)
+        action = next((a for a in self._asked if a.name == name), self._asked[0])
+        self._asked.remove(action)
+        self.session.replace(action, **changes)
         return True
 
     def action(self, id: str | None) -> Action | None:

@@ -115,8 +115,10 @@ def are_anthropic(messages: list[Any], tools: list[Any]) -> bool:
 def tell(transcript: Transcript, messages: list[Any], answers: range | None = None, **fields: Any) -> None:
     """Tells a conversation. `answers`: which messages are answers of the model, where they are of the assistant; the others are
     what it was sent. Tool calls that stand in an answer's text (`<tool_call>`) are actions, too; where results carry no id, they
-    are those of the answer's calls in order: one message may hold all, as a JSON list or in `<tool_response>` each."""
+    are those of the answer's calls, by name or in order: one message may hold all, as a JSON list or in `<tool_response>` each.
+    A result may stand before the answer that asked for it."""
     waiting = 0
+    early: dict[str, Any] = {}
     if are_anthropic(messages, transcript.tools):
         transcript.dialect = "anthropic.messages"
     for number, given in enumerate(messages):
@@ -129,6 +131,8 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
             said = without(message, "weight", _SAID, *_TRAINED)
             call = transcript.replied(said, extra=extra or None, **{"when": when, **fields})
             asked = dicts(said.get("tool_calls"))
+            for before in early.keys() & {one.get("id") for one in asked if isinstance(one.get("id"), str)}:
+                transcript.result(before, result=early.pop(before))
             waiting = len(asked) + blocks.acted(transcript, content, call)
             for found in [] if asked or not isinstance(content, str) else _CALL.findall(content):
                 one = obj(parsed(found))
@@ -142,17 +146,22 @@ def tell(transcript: Transcript, messages: list[Any], answers: range | None = No
         transcript.saw(told, observed=message.get("role") == "user" and not alone, noted=alone, when=when)
         known = blocks.resulted(transcript, gave)
         if message.get("role") == "tool":
-            id = text(message.get("tool_call_id"))
+            id, called_as = text(message.get("tool_call_id")), text(message.get("name"))
             results = [content] if id else _results(content, waiting)
             waiting -= len(results)
             for result in results:
                 extra = {"content": content} if not id and len(results) == 1 and result != content else {}
                 changes = {"result": result, **({"extra": extra} if extra else {})}
-                known = (transcript.result(id, **changes) if id else transcript.next_result(**changes)) and known
+                placed = transcript.result(id, **changes) if id else transcript.next_result(called_as, **changes)
+                if id and not placed and (answers is None or number >= answers.start):
+                    early[id], placed = result, True
+                known = placed and known
         elif message.get("role") == "function":
             known = transcript.function_result(text(message.get("name")), result=content)
         if not known and (answers is None or number >= answers.start):
             transcript.session.warn("observations that answer no call")
+    if early:
+        transcript.session.warn("observations that answer no call", len(early))
 
 
 def _results(content: Any, waiting: int) -> list[Any]:

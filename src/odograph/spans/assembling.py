@@ -255,7 +255,7 @@ class _Assembly:
             task = next((m.get("content") for m in sent if m.get("role") == "user"), None)
         if isinstance(task, list) and task and all(map(is_part, task)):
             task = as_text(task)
-        task = _asked(task)
+        task = chat.asked(task)
         tags = about.pop("tags", [])
         told = {**source, "traces": list(dict.fromkeys(s.trace for s in self.spans if s.trace)), **about}
         totals = self._totals()
@@ -425,8 +425,8 @@ class _Assembly:
         if not whole or len(whole) < len([s for s in roots if not s.log and self._kind(s) != "noise"]):
             return  # a span that others are in has not come
         last = max(whole, key=lambda s: s.end or 0)
-        found = self.meanings[last.trace, last.id]
-        answer = found.answer
+        told = (self.meanings[s.trace, s.id].answer for s in (last, *whole) if s.trace == last.trace)
+        answer = chat.answered(next((t for t in told if t is not None), None))
         if answer is None and not last.failed:
             answer = self._said_last()
         error = (last.error or exception(last)) if last.failed else None
@@ -439,18 +439,6 @@ class _Assembly:
         response = self.meanings[last.trace, last.id].fields.get("response") if (last := next(calls, None)) else None
         found = dialects.of_response(response, None).choices(response) if response is not None else []
         return found[0].text or None if found and not found[0].tool_calls else None
-
-
-def _asked(task: Any) -> Any:
-    """What a person asked, of the input of a run: the text where the input is an object, or the JSON of an object, with one."""
-    given = obj(arguments(task) if isinstance(task, str) else task)
-    if isinstance(given.get("messages"), list):
-        said = next((m.get("content") for m in chat.messages(given["messages"]) if m.get("role") == "user"), None)
-        return as_text(said) if said else task
-    if given.keys() == {"args", "kwargs"}:  # a Python function
-        values = [*items(given["args"]), *obj(given["kwargs"]).values()]
-        return values[0] if len(values) == 1 and isinstance(values[0], str) else task
-    return next((t for name in ("prompt", "question", "query", "input", "task") if (t := text(given.get(name)))), task)
 
 
 def _response_of(span: TraceSpan, found: Meaning) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import dialects
 from ..codec import loads
+from ..dialects.content import as_text
 from ..errors import InvalidInput
 from ..shape import arguments, dicts, items, obj, text
 
@@ -184,6 +185,30 @@ def _of_langchain(one: dict[str, Any]) -> Message:
         if given.get(name) is not None:
             shaped[name] = given[name]
     return shaped
+
+
+def asked(task: Any) -> Any:
+    """What a person asked, of the input of a run: the text where the input is an object, or the JSON of an object, with one."""
+    given = obj(arguments(task) if isinstance(task, str) else task)
+    if isinstance(given.get("messages"), list):
+        said = next((m.get("content") for m in messages(given["messages"]) if m.get("role") == "user"), None)
+        return as_text(said) if said else task
+    if given.keys() == {"args", "kwargs"}:  # a Python function
+        values = [*items(given["args"]), *obj(given["kwargs"]).values()]
+        return values[0] if len(values) == 1 and isinstance(values[0], str) else task
+    if said := next((t for name in ("prompt", "question", "query", "input", "task") if (t := text(given.get(name)))), None):
+        return said
+    return _only(given) or task
+
+
+def answered(answer: Any) -> Any:
+    """What a run answered: the text where the output is an object with nothing else."""
+    return _only(answer) or answer
+
+
+def _only(given: Any) -> str | None:
+    """The text that an object with one field holds."""
+    return text(next(iter(given.values()))) if isinstance(given, dict) and len(given) == 1 else None
 
 
 def system(value: Any) -> list[Message]:

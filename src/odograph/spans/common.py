@@ -87,9 +87,10 @@ def prompt_count(given: int | None, read: int | None = None, written: int | None
 
 
 def usage_counts(usage: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Prompt and completion tokens of a usage object of any API; of Anthropic's the cached ones are apart."""
+    """Prompt and completion tokens of a usage object of any API; of Anthropic's the cached ones are apart. Beside OpenAI's
+    `prompt_tokens` LiteLLM repeats Anthropic's names: the cached ones are counted there already."""
     given = next((count(usage[k]) for k in ("prompt_tokens", "input_tokens", "input") if k in usage), None)
-    if "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage:
+    if "prompt_tokens" not in usage and ("cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage):
         apart = (count(usage.get(k)) or 0 for k in ("cache_read_input_tokens", "cache_creation_input_tokens"))
         given = None if given is None else given + sum(apart)
     return given, next((count(usage[k]) for k in ("completion_tokens", "output_tokens", "output") if k in usage), None)

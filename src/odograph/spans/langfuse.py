@@ -24,6 +24,10 @@ def meaning(span: TraceSpan) -> Meaning | None:
     """None where the span is no observation."""
     found = _meaning(span)
     if found is not None:
+        if found.task is None:  # what the trace was asked and answered, where the trace alone says it
+            found.task = span.json("langfuse.trace.input")
+        if found.answer is None:
+            found.answer = span.json("langfuse.trace.output")
         found.rewards = [_reward(score) for score in dicts(span.get("langfuse.scores"))]
         found.used = (*found.used, "langfuse.scores")
     return found
@@ -82,10 +86,8 @@ def _meaning(span: TraceSpan) -> Meaning | None:
         )
     if kind == "event":
         return Meaning(kind="note", fields={"name": span.name, "data": {"input": asked, "output": said}}, about=about, used=_IO)
-    task = asked if asked is not None else span.json("langfuse.trace.input")
-    answer = said if said is not None else span.json("langfuse.trace.output")
     acts = kind == "agent"
-    return Meaning(kind="agent" if acts else "holder", agent=span.name if acts else None, task=task, answer=answer, about=about)
+    return Meaning(kind="agent" if acts else "holder", agent=span.name if acts else None, task=asked, answer=said, about=about)
 
 
 #: Parameters that the SDK may have filled in, with the values that it fills in.

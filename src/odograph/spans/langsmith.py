@@ -116,15 +116,20 @@ def _response(said: Any) -> tuple[Any, str | None]:
     dialect = dialect_of(said)
     if dialect is not None:
         return said, dialect
-    for batch in items(obj(said).get("generations")):
-        for one in dicts(batch if isinstance(batch, list) else [batch]):
-            if isinstance(one.get("message"), dict):
-                return chat.answer(chat.message(one["message"])), None
-            return {"role": "assistant", "content": one.get("text")}, None
+    listed = items(obj(said).get("generations"))
+    generations = dicts(listed[0] if listed and isinstance(listed[0], list) else listed)  # the answers to a prompt, a list each
+    if generations:
+        reasons = [reason(obj(one.get("generation_info")).get("finish_reason")) for one in generations]
+        return chat.answer(list(map(_generated, generations)), reasons), None
     if isinstance(obj(said).get("messages"), list) or obj(said).get("role") is not None:
         return chat.answer(chat.messages(said)[-1:]), None
     output = obj(said).get("output")
     return ({"role": "assistant", "content": output}, None) if isinstance(output, str) else (said, None)
+
+
+def _generated(one: dict[str, Any]) -> dict[str, Any]:
+    found = chat.message(one["message"])[-1:] if isinstance(one.get("message"), dict) else []
+    return found[0] if found else {"role": "assistant", "content": one.get("text")}
 
 
 def _generation(said: Any) -> dict[str, Any]:

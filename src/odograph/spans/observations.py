@@ -22,8 +22,8 @@ def of_trace(value: dict[str, Any]) -> Iterator[TraceSpan]:
     metadata = parsed(trace.get("metadata"))
     resource = obj(obj(metadata).get("resourceAttributes"))
     observations = dicts(value["observations"])
-    ids = {o.get("id") for o in observations}
-    first = next((o for o in observations if o.get("parentObservationId") not in ids), None)
+    ids = {text(o.get("id")) for o in observations}
+    first = next((o for o in observations if (above := text(o.get("parentObservationId"))) is None or above not in ids), None)
     scores = dicts(trace.get("scores"))
     for one in observations:
         own = [s for s in scores if s.get("observationId") == one.get("id") or (one is first and not s.get("observationId"))]

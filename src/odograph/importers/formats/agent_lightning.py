@@ -62,7 +62,7 @@ def _of_triplets(path: Path, row: dict[str, Any], key: str, count: int) -> Sessi
     """A rollout of version 0: what was said stands nowhere, so calls have token ids alone."""
     id = text(row.get("rollout_id"))
     session = Session(NAME, id or key, count if id is None else None)
-    triplets = [row] if _is_triplet(row) else dicts(row["triplets"])
+    triplets = [row] if _is_triplet(row) else session.objects(row, "triplets")
     held = ("prompt", "response", "reward", "metadata") if _is_triplet(row) else ("triplets",)
     source = {"format": NAME, "path": path.name, **without(row, *held, "group")}
     session.add(Start(group=text(row.get("group")), metadata={"source": source}), "start")
@@ -99,7 +99,7 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     life = rollout["status"] if isinstance(rollout.get("status"), dict) else rollout  # since 1.0 the status is an object
     started = parse_time(life.get("created_at"))
     session = Session(NAME, id or key, count if id is None else None, started=started)
-    events = dicts(row.get("events"))
+    events = session.objects(row, "events")
     source = {
         "format": NAME,
         "path": path.name,
@@ -130,6 +130,8 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
             why = text(data.get("reason")) or text(data.get("message"))
             session.add(Reward(value=score(data.get("value")), rationale=why, extra=data, source_time=when), "reward", number_)
         else:
+            if not isinstance(kind, str):
+                session.warn("events without a type")
             answer = data.get("answer", answer) if kind == "agent_output" else answer
             session.add(Note(name=str(kind), data=data, source_time=when), "event", number_)
     stopped = parse_time(life.get("updated_at"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...codec import content_hash
-from ...shape import dicts, number, obj, score, text, without
+from ...shape import number, obj, score, text, without
 from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
 from ..transcript import Transcript
@@ -49,7 +49,7 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
     stamp = number(about.get("timestamp"))
     stopped = parse_time(stamp) if stamp is not None else None
     session = Session(NAME, key, count, started=stopped)
-    history = dicts(output.get("history"))
+    history = session.objects(output, "history")
     task = next((m.get("content") for m in history if m.get("role") == "user"), None)
     group = (
         f"{row.get('index')}-{content_hash(task)[:8]}" if task is not None else str(row.get("index"))
@@ -72,7 +72,7 @@ def _session(path: Path, row: dict[str, Any], key: str, count: int) -> Session:
             status=status,
             answer=output.get("result"),
             error=text(row.get("error")),
-            metrics={"status": word},
+            metrics={} if output.get("status") is None else {"status": word},
             source_time=stopped,
         ),
         "end",

@@ -46,6 +46,7 @@ def read(path: Path) -> Iterator[Session]:
     # a continuation repeats its parent's first step, and fixtures share session ids; what came of the second may come later
     began = [[s.get(k) for k in ("timestamp", "source", "message")] for s in steps[:2]]
     session = Session(NAME, *key, content_hash(began), started=started)
+    session.objects(value, "steps")
     if own:
         session.warn("this file was changed after Odograph wrote the file: read like any other ATIF file")
     agent = obj(value.get("agent"))
@@ -67,12 +68,12 @@ def read(path: Path) -> Iterator[Session]:
                     **({"agent_extra": agent["extra"]} if agent.get("extra") else {}),
                 }
             },
-            source_time=started,
+            source_time=next((t for s in steps if (t := parse_time(s.get("timestamp"))) is not None), None),
         )
     )
     counted = any("metrics" in s for s in steps)
     _steps(session, steps, items(agent.get("tool_definitions")), text(agent.get("model_name")), None)
-    for number_, sub in enumerate(dicts(value.get("subagent_trajectories"))):
+    for number_, sub in enumerate(session.objects(value, "subagent_trajectories")):
         inner = obj(sub.get("agent"))
         name = text(inner.get("name")) or "subagent"
         known = text(sub.get("trajectory_id")) or str(number_)
@@ -80,7 +81,7 @@ def read(path: Path) -> Iterator[Session]:
         session.add(Note(name="subagent", data=without(sub, "steps"), agent=f"{name}-{known}"))
         _steps(
             session,
-            dicts(sub.get("steps")),
+            session.objects(sub, "steps"),
             items(inner.get("tool_definitions")),
             text(inner.get("model_name")),
             f"{name}-{known}",
@@ -113,6 +114,8 @@ def _steps(session: Session, steps: list[dict[str, Any]], tools: list[Any], mode
         when = parse_time(step.get("timestamp"))
         source = step.get("source")
         message = step.get("message")
+        if source not in ("agent", "user", "system"):
+            session.warn("steps of no known source")
         if source != "agent":
             extra = without(step, "step_id", "source", "message", "timestamp", "observation") or None
             session.add(
@@ -127,7 +130,7 @@ def _steps(session: Session, steps: list[dict[str, Any]], tools: list[Any], mode
         session.add(StepStart(step=index, agent=agent, source_time=when, observation=seen or None))
         call = _call(session, step, history, tools, model, index, agent, when)
         answer: dict[str, Any] = {"role": "assistant", "content": message}
-        asked = dicts(step.get("tool_calls"))
+        asked = session.objects(step, "tool_calls")
         if asked:
             answer["tool_calls"] = [
                 {

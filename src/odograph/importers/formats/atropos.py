@@ -1,4 +1,5 @@
-"""Groups of Atropos: a line per group, with parallel lists of `tokens`, `masks`, `scores` and `messages`.
+"""Groups of Atropos: a line per group, with parallel lists of `tokens`, `masks`, `scores` and `messages`; or per sequence, with
+the items of such lists.
 
 A sequence is a trajectory of its group. A run of trained tokens (their mask is not -100) is one answer, and the tokens before
 it are its prompt: so token ids are exact. Messages are a list of chat messages, or the rendered chat as one text, which is
@@ -46,13 +47,15 @@ def recognise(path: Path, head: bytes) -> bool:
     row = first_row(head)
     if row:
         return {"tokens", "masks", "scores"} <= row.keys() and isinstance(row["tokens"], list)
-    start = head.lstrip()[:64]  # a line of a group is longer than the head
-    return start.startswith((b'{"tokens": [[', b'{"tokens":[[')) and len(head) >= 65536
+    start = head.lstrip()[:64].replace(b" ", b"")  # a line of a group is longer than the head
+    return start.startswith(b'{"tokens":[') and len(head) >= 65536
 
 
 def read(path: Path) -> Iterator[Session]:
     """A session per sequence of each group. Raises InvalidInput where there is none."""
     for row, key, count, warnings in rows(path, _is_group, "group with tokens and scores"):
+        if all(type(token) is int for token in row["tokens"]):  # one sequence
+            row = {n: [v] if n in _LISTS and v is not None else v for n, v in row.items()}
         for number, tokens in enumerate(items(row["tokens"])):
             session = Session(NAME, key, count, number)
             if number == 0:
@@ -62,7 +65,7 @@ def read(path: Path) -> Iterator[Session]:
 
 
 def _is_group(row: dict[str, Any]) -> bool:
-    return isinstance(row.get("tokens"), list) and "scores" in row
+    return bool(items(row.get("tokens"))) and "scores" in row
 
 
 def _nth(row: dict[str, Any], name: str, number: int) -> Any:
@@ -89,6 +92,8 @@ def _sequence(path: Path, session: Session, row: dict[str, Any], number: int, to
     if len(ids) < len(tokens) or len(masks) != len(tokens):
         session.warn("sequences whose tokens and masks do not match")
         ids, masks = [], []
+    if masks and set(map(type, masks)) <= {int, bool} and set(masks) <= {0, 1} and masks != ids:  # plain: 1 is trained
+        masks = [t if m else -100 for t, m in zip(ids, masks, strict=True)]
     logprobs = items(_nth(row, "inference_logprobs", number))
     answers = [m for m in range(len(chat)) if chat[m].get("role") == "assistant"]
     runs = _trained(masks)
@@ -134,7 +139,7 @@ def _trained(masks: list[Any]) -> list[tuple[int, int]]:
     runs: list[tuple[int, int]] = []
     start: int | None = None
     for n, mask in enumerate([*masks, -100]):
-        trained = mask != -100 and (mask is not False) and n < len(masks)
+        trained = mask != -100 and n < len(masks)
         if trained and start is None:
             start = n
         elif not trained and start is not None:

@@ -2,7 +2,8 @@
 
 OpenAI and its imitators write `custom_id` and `response.body`, Anthropic `custom_id` and `result.message`, Gemini `key` or
 `request` beside `response`, Bedrock `modelInput` and `modelOutput`. The requests stand in a file of their own, with the same ids:
-where it lies beside the answers, a call has its request.
+where it lies beside the answers, a call has its request. Rows of a log that hold a `request` and its `response`, as the API has
+both, are read likewise. The tools that an answer asks for are actions without a result.
 
 Source: the documentation of the batch APIs of OpenAI, Anthropic, Gemini, Vertex AI and Bedrock.
 """
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 
 from ... import dialects
 from ...codec import loads
-from ...shape import content_text, integer, obj, text, without
-from ...types import End, LLMCall, Start, Status, StepStart
+from ...shape import arguments, content_text, integer, obj, text, without
+from ...types import Action, End, LLMCall, Start, Status, StepStart
 from .. import peek
 from ..session import Lines, NotBegun, Session, parse_time, sessions_of_rows
 from .benchmarks import first_row
@@ -74,6 +75,8 @@ def _answer(row: dict[str, Any]) -> _Answer | None:
         )
     if text(row.get("key")) is not None and isinstance(row.get("error"), dict) and not row.keys() - {"key", "error", "request"}:
         return _Answer(row["key"], asked or None, None, "gemini", row["error"], None, ("key", "request", "error"))
+    if asked and row.get("error") is None and dialects.of_response(response, None).is_response(response):  # a log of requests
+        return _Answer(text(row.get("id")), asked, response, None, None, None, ("id", "request", "response"))
     if isinstance(row.get("modelInput"), dict) and (isinstance(output, dict) or isinstance(row.get("error"), dict)):
         return _Answer(
             text(row.get("recordId")),
@@ -185,7 +188,11 @@ def _session(path: Path, requests: _Requests, row: dict[str, Any], key: str, cou
         error=answer.error,
         source_time=when,
     )
-    session.add(call, "call")
+    call = session.add(call, "call")
+    for number, one in enumerate(one for choice in choices[:1] for one in choice.tool_calls):
+        given = one.arguments if one.custom else arguments(one.arguments)
+        place: dict[str, Any] = {"step": 0, "source_time": when, "llm_call": call.id, "tool_call_id": text(one.id)}
+        session.add(Action(name=one.name, arguments=given, **place), "action", number)
     status: Status = "completed" if answer.error is None else "failed"
     session.add(End(status=status, answer=(choices[0].text or None) if choices else None, error=answer.error), "end")
     if request is None:

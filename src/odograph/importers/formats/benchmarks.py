@@ -34,19 +34,27 @@ def rows(
     Raises InvalidInput where there is none."""
     seen: Counter[str] = Counter()
     lines = Lines(path)
-    warnings: Counter[str] = Counter()
+    last: tuple[dict[str, Any], str, int, Counter[str]] | None = None
+    odd = 0
     for row in rows_of(path, lines):
         if not isinstance(row, dict) or not is_row(row):
-            warnings["rows of another shape before this one"] += 1
+            odd += 1
             continue
+        if last is not None:
+            yield last
         key = content_hash(row)
         seen[key] += 1
-        warnings.update(lines.problems)
+        last = row, key, seen[key], Counter(lines.problems)
         lines.problems.clear()
-        yield row, key, seen[key], warnings
-        warnings = Counter()
-    if not seen:
-        raise InvalidInput(f"no {what}")
+        if odd:
+            last[-1]["rows of another shape before this one"] = odd
+            odd = 0
+    if last is None:
+        raise InvalidInput(f"no {what}; {odd} rows of another shape, {len(lines.problems)} damaged")
+    last[-1].update(lines.problems)
+    if odd:
+        last[-1]["rows of another shape behind this one"] = odd
+    yield last
 
 
 def sessions(path: Path, is_row: Callable[[dict[str, Any]], bool], make: Callable[..., Session], what: str) -> Iterator[Session]:

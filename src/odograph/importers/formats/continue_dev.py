@@ -102,7 +102,7 @@ def _entry(transcript: Transcript, entry: dict[str, Any], answered: set[str | No
 def _result(transcript: Transcript, state: dict[str, Any]) -> set[str | None]:
     """What came of a tool call, where it has ended; its id."""
     output = state.get("output")
-    if output is None and state.get("status") not in _OK:
+    if output is None and str(state.get("status")) not in _OK:
         return set()
     id = text(state.get("toolCallId"))
     told = content_text([{"text": o.get("content")} for o in dicts(output)])

@@ -19,8 +19,8 @@ import msgspec
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import dicts, integer, number, obj, score, text, without
-from ...types import End, Reward, Start, Status
+from ...shape import dicts, integer, items, number, obj, score, text, without
+from ...types import End, LLMCall, Reward, Start, Status, Tokens
 from .. import peek
 from ..session import Session, parse_time
 
@@ -97,12 +97,15 @@ def _empty(path: Path, result: dict[str, Any], step: str | None) -> Session:
     session = Session(NAME, *key, started=started)
     about = obj(result.get("agent_info"))
     model = obj(about.get("model_info"))
+    spent = obj(result.get("agent_result"))
+    used = (("prompt_tokens", spent.get("n_input_tokens")), ("completion_tokens", spent.get("n_output_tokens")))
+    totals = {name: count for name, given in used if (count := integer(given)) is not None}
     session.add(
         Start(
             agent=text(about.get("name")) or NAME,
             agent_version=text(about.get("version")),
             model=text(model.get("name")),
-            metadata={"source": {"format": NAME, "path": path.name, "session": result.get("trial_name")}},
+            metadata={"source": {"format": NAME, "path": path.name, "session": result.get("trial_name"), "totals": totals}},
             source_time=started,
         ),
         "start",
@@ -119,10 +122,12 @@ def _trial(session: Session, path: Path, result: dict[str, Any], step: str | Non
         task = start.task
         if task is None and instruction.is_file():
             task = instruction.read_text("utf-8", "replace")
+        ran = obj(result.get("agent_execution"))
         changes = {
             "group": start.group or text(result.get("task_name")),
             "metadata": {**start.metadata, "source": source},
             "task": task,
+            "source_time": start.source_time or parse_time(ran.get("started_at")) or parse_time(result.get("started_at")),
         }
         session.replace(start, **changes)
     verdicts = _rewards(path, result).items()
@@ -130,6 +135,7 @@ def _trial(session: Session, path: Path, result: dict[str, Any], step: str | Non
     session.score(*((Reward(name=n, value=score(v), source="environment"), ("verdict", *of, n)) for n, v in verdicts))
     failure = obj(result.get("exception_info"))
     spent = obj(result.get("agent_result"))
+    _token_ids(session, dicts(spent.get("rollout_details")))
     end = next((r for r in session.records if isinstance(r, End)), None)
     metrics: dict[str, Any] = {**(end.metrics if end else {})}
     for name, known in (("cost", number(spent.get("cost_usd"))), ("trial_prompt_tokens", integer(spent.get("n_input_tokens")))):
@@ -143,11 +149,28 @@ def _trial(session: Session, path: Path, result: dict[str, Any], step: str | Non
         if kind.startswith(_NOT_THE_AGENTS) or (policy.get("should_grade") is False and policy.get("should_retry") is True):
             metrics["status"] = "error_environment"
     error = failure or (end.error if end else None)
-    stopped = parse_time(result.get("finished_at"))
+    stopped = parse_time(obj(result.get("agent_execution")).get("finished_at")) or parse_time(result.get("finished_at"))
     if end is not None:
-        session.replace(end, status=status, error=error, metrics=metrics)
+        session.replace(end, status=status, error=error, metrics=metrics, source_time=end.source_time or stopped)
     else:
         session.add(End(status=status, error=error, metrics=metrics, source_time=stopped), "end")
+
+
+def _token_ids(session: Session, details: list[dict[str, Any]]) -> None:
+    """Puts the ids that a model was sent and gave on the calls of the trial's agent, whose details come first: a list for each of
+    its calls."""
+    made = details[0] if details else {}
+    lists = [items(made.get(name)) for name in ("prompt_token_ids", "completion_token_ids", "logprobs")]
+    calls = [r for r in session.records if isinstance(r, LLMCall) and r.agent is None]
+    if not lists[1] or not calls or any(call.tokens for call in calls):
+        return
+    if len(lists[1]) != len(calls):
+        session.warn("token ids whose calls are not told", len(lists[1]))
+        return
+    for place, call in enumerate(calls):
+        asked, ids, probs = (items(one[place]) if place < len(one) else [] for one in lists)
+        tokens = Tokens(token_ids=ids, logprobs=probs if len(probs) == len(ids) else None)
+        session.replace(call, prompt_token_ids=asked or None, tokens=[tokens])
 
 
 def _rewards(path: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -20,12 +20,19 @@ from ...types import End, Note, Reward, Start
 from ..bounds import limit, too_large
 from ..session import Session, parse_time
 from ..transcript import Transcript
-from .inspect_calls import Agents, call_of, inside, prompt_tokens_of
+from .inspect_calls import Agents, call_of, inside, prompt_tokens_of, thought
 from .inspect_sample import Sample, chat_message
 
 NAME = "inspect"
 _ZSTD = 93
+_LIMITS = {"time": "timeout", "working": "timeout", "operator": "cancelled"}  # others cut the sample
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+#: Fields of a sample that the records hold.
+_HELD = (
+    "id", "uuid", "epoch", "input", "target", "metadata", "messages", "output", "scores", "score", "events", "events_data",
+    "transcript", "attachments", "message_pool", "call_pool", "model_usage", "started_at", "completed_at", "total_time", "error",
+    "error_retries", "limit",
+)  # fmt: skip
 _SKIPPED = ("model", "span_begin", "span_end", "step", "state", "store", "tool", "sample_init")
 
 
@@ -134,6 +141,8 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
     model = text(about.get("model"))
     identity = (about.get("run_id"), about.get("task_id"), sample.get("id"), sample.get("epoch"), sample.get("uuid"))
     session = Session(NAME, *identity, content_hash(given), started=first)
+    for name in ("messages", "events"):
+        session.objects(sample, name)
     source: dict[str, Any] = {
         "format": NAME,
         "path": path.name,
@@ -143,8 +152,7 @@ def _session(path: Path, log: dict[str, Any], sample: dict[str, Any]) -> Session
         "target": sample.get("target"),
         "eval": without(about, "model"),
         "sample_metadata": sample.get("metadata") or None,
-        "choices": sample.get("choices"),
-        "store": sample.get("store") or None,
+        **{name: value for name, value in without(sample, *_HELD).items() if value not in (None, "", [], {})},
     }
     session.add(
         Start(
@@ -195,7 +203,8 @@ def _tool(transcript: Transcript, message: dict[str, Any]) -> None:
 def _messages(session: Session, transcript: Transcript, messages: list[dict[str, Any]]) -> None:
     for message in messages:
         if message.get("role") == "assistant":
-            transcript.replied(chat_message(message), extra=without(message, "role", "content", "tool_calls") or None)
+            extra = without(message, "role", "content", "tool_calls") or None
+            transcript.replied(chat_message(message), extra=extra, reasoning=thought(message))
         else:
             transcript.saw(chat_message(message))
             _tool(transcript, message)
@@ -269,7 +278,8 @@ def _events(
     agents.end()
     for message in waiting:  # answers that no event tells of
         transcript.begin()
-        call = transcript.replied(chat_message(message), begin=False, request={}, extra={"from": "messages"})
+        told: dict[str, Any] = {"request": {}, "extra": {"from": "messages"}, "reasoning": thought(message)}
+        call = transcript.replied(chat_message(message), begin=False, **told)
         assert call.step == transcript.step
     for message in messages:
         _tool(transcript, message)
@@ -308,7 +318,7 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
                     value=_graded(value),
                     source="function",
                     rationale=text(s.get("explanation")),
-                    extra={"value": value, **{k: s[k] for k in ("answer", "metadata") if s.get(k)}},
+                    extra={"value": value, **{k: v for k, v in without(s, "value", "explanation").items() if v}},
                 )
             )
     session.score(*((reward, ()) for reward in found))
@@ -321,7 +331,7 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
     limit, error = sample.get("limit"), sample.get("error")
     status: Any = "failed" if error else "completed"
     if not error and limit:
-        status = "timeout" if obj(limit).get("type") in ("time", "working") else "truncated"
+        status = _LIMITS.get(str(obj(limit).get("type")), "truncated")
     ended = (parse_time(t) for t in (sample.get("completed_at"), *(e.get("timestamp") for e in reversed(events))))
     stopped = next((t for t in ended if t is not None), None)
     if log.get("status") == "started" and not scores and not sample.get("output"):
@@ -329,12 +339,18 @@ def _outcome(session: Session, sample: dict[str, Any], whole: Sample, log: dict[
     session.add(
         End(
             status=status,
-            answer=obj(whole.whole(sample.get("output"))).get("completion"),
+            answer=_completion(obj(whole.whole(sample.get("output")))),
             error=error or limit,
             metrics={k: v for k, v in metrics.items() if v is not None},
             source_time=stopped,
         )
     )
+
+
+def _completion(output: dict[str, Any]) -> Any:
+    """What the sample came to: in older logs the first choice alone says it."""
+    said = (content_text(obj(c.get("message")).get("content")) for c in dicts(output.get("choices"))[:1])
+    return output["completion"] if "completion" in output else next(said, None)
 
 
 def _graded(value: Any) -> float | None:

@@ -176,7 +176,7 @@ def call_of(
             prompt_tokens=prompt_tokens_of(usage, text(event.get("model"))),
             completion_tokens=integer(usage.get("output_tokens")),
             finish_reason=next((text(c.get("stop_reason")) for c in dicts(output.get("choices"))), None),
-            reasoning=_reasoning(whole, output),
+            reasoning=thought(obj(whole.whole(obj(next(iter(dicts(output.get("choices"))), None)).get("message")))),
             cost=number(usage.get("total_cost")),
             error=event.get("error") or output.get("error"),
             duration=nanoseconds(seconds),
@@ -197,9 +197,10 @@ def prompt_tokens_of(usage: dict[str, Any], model: str | None) -> int | None:
     return plain + cached if apart else plain
 
 
-def _reasoning(whole: Sample, output: dict[str, Any]) -> str | None:
-    """What the model thought, where its reply has it as parts of the content."""
-    message = obj(next((whole.whole(c.get("message")) for c in dicts(output.get("choices"))), None))
+def thought(message: dict[str, Any]) -> str | None:
+    """What the model thought: parts of the reply's content, and in early 2025 a field of it. Of a thought that the provider
+    redacted, the part has a cipher, and its summary is what can be read."""
     parts = [p for p in dicts(message.get("content")) if p.get("type") == "reasoning"]
-    found = [t for p in parts if (t := text(p.get("reasoning")) or text(p.get("summary")))]
-    return "\n\n".join(found) or None
+    names = [("summary",) if p.get("redacted") is True else ("reasoning", "summary") for p in parts]
+    found = [t for p, of in zip(parts, names, strict=True) if (t := next((t for n in of if (t := text(p.get(n)))), None))]
+    return "\n\n".join(found) or text(message.get("reasoning"))

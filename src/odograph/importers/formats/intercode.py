@@ -29,11 +29,15 @@ def recognise(path: Path, head: bytes) -> bool:
 
 def read(path: Path) -> Iterator[Session]:
     """A session per task. Raises InvalidInput where there is none."""
-    found = [(k, v) for k, v in obj(loads(path.read_bytes())).items() if isinstance(v, dict) and "turn_history" in v]
+    tasks = obj(loads(path.read_bytes()))
+    found = [(k, v) for k, v in tasks.items() if isinstance(v, dict) and "turn_history" in v]
     if not found:
         raise InvalidInput("an InterCode file without a turn_history")
-    for name, task in found:
-        yield _session(path, name, task)
+    for number_, (name, task) in enumerate(found):
+        session = _session(path, name, task)
+        if number_ == 0 and len(found) < len(tasks):
+            session.warn("tasks without a turn_history", len(tasks) - len(found))
+        yield session
 
 
 def _session(path: Path, name: str, task: dict[str, Any]) -> Session:
@@ -44,6 +48,8 @@ def _session(path: Path, name: str, task: dict[str, Any]) -> Session:
     session.add(Start(task=task.get("query"), agent=NAME, group=group, metadata={"source": source}), "start")
     observed: Any = None
     columns = [items(turns.get(n)) for n in ("observations", "rewards", "valid_action")]
+    if not isinstance(turns.get("actions"), list):
+        session.warn("a turn_history without a list of actions")
     for n, action in enumerate(items(turns.get("actions"))):
         result, reward, valid = (c[n] if n < len(c) else None for c in columns)
         session.add(StepStart(step=n, observation=observed), "step", n)

@@ -90,6 +90,8 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
     messages = [m for turn in items(result.get("trajectory")) for m in (dicts(turn) if isinstance(turn, list) else dicts([turn]))]
     started = next((t for m in messages if (t := parse_time(m.get("date"))) is not None), None)
     session = Session(NAME, key, count, started=started)
+    if result.get("trajectory") and not messages:
+        session.warn("a field `trajectory` without a message")
     model = text(result.get("model_handle")) or text(result.get("model_name"))
     usage = obj(result.get("usage"))
     used = dicts(result.get("agent_usage")) or [usage]
@@ -118,7 +120,11 @@ def _session(path: Path, samples: dict[str, Any], row: dict[str, Any], key: str,
     if newer:
         value = score(obj(composed).get("score"))
         scores.append((Reward(value=value, source="function", extra=obj(obj(composed).get("metadata")) or None), ("reward",)))
-    grades = obj(result.get("grades")) or {"grade": result.get("grade")}
+    grades, first = obj(result.get("grades")) or {"grade": result.get("grade")}, obj(result.get("grade"))
+    if not newer and len(grades) > 1 and "score" in first:  # of several graders, the result's own grade counts
+        scores.append(
+            (Reward(value=score(first["score"]), source="function", rationale=text(first.get("rationale"))), ("reward",))
+        )
     for name, grade in grades.items():
         about = obj(grade)
         if "score" in about:
@@ -163,6 +169,8 @@ def _tell(transcript: Transcript, messages: list[dict[str, Any]]) -> None:
                 transcript.history = [m for m in transcript.history[:1] if m.get("role") == "system"]
                 transcript.saw({"role": "user", "content": message.get("summary")}, id=text(message.get("id")))
         else:
+            if kind not in ("system_message", "user_message"):
+                transcript.session.warn("messages of no known type")
             told = {"role": "system" if kind == "system_message" else "user", "content": message.get("content")}
             transcript.saw(told, id=text(message.get("id")), when=parse_time(message.get("date")))
     if reply:

@@ -23,6 +23,7 @@ from ...types import Action, End, LLMCall, Note, Start, Status
 from .. import peek
 from ..session import Session, parse_time
 from ..transcript import Transcript
+from ..verdicts import verdict
 
 NAME = "mini-swe-agent"
 _FORMAT = re.compile(rb'"trajectory_format"\s*:\s*"mini-swe-agent')
@@ -79,6 +80,9 @@ def read(path: Path) -> Iterator[Session]:
     reader = _Reader(Transcript(session, model=model))
     for message in messages:
         reader.message(message)
+    resolved = verdict(path, text(whole.get("instance_id")) or path.name.removesuffix(".traj.json"))
+    if resolved is not None:
+        session.score((resolved, ()))
     reader.end(info)
     yield session
 

@@ -20,6 +20,7 @@ from ..bounds import limit, too_large
 from ..session import Session
 
 NAME = "odograph"
+BARE = True  # our own copies are whole: a run of ours may have done nothing
 _HEADER = b'{"kind":"odograph"'
 _JOURNAL = b'{"kind":"journal"'
 

@@ -1,7 +1,8 @@
-"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too. A
-`system` (`system_prompt`) beside the messages comes first, and a message's `timestamp` is its time: so programs export talks
-that they keep in rows, such as Hermes. Each row has the format that its own messages have: those with Anthropic's content
-blocks are sessions of `anthropic-messages`, also among others.
+"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too; and bare
+lists of messages: one a line, or a file of one. A `system` (`system_prompt`) beside the messages comes first, and a message's
+`timestamp` is its time: so programs export talks that they keep in rows, such as Hermes. Where the last message has no answer,
+`choices` or a `response` beside the messages is the answer to them. Each row has the format that its own messages have: those
+with Anthropic's content blocks are sessions of `anthropic-messages`, also among others.
 
 Each assistant message is one step and one call, with the messages before it as its request. `weight` (0: not trained) is
 kept on the call; everything else of a line is kept in the start's metadata.
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput
-from ...shape import content_text, dicts, items, obj, parsed, text, without
+from ...shape import content_text, dicts, integer, items, obj, parsed, text, without
 from ...types import End, Start
 from .. import peek, turns
-from ..session import Lines, Session, rows_of, sessions_of_rows
+from ..session import Lines, Session, parse_time, rows_of, sessions_of_rows, split_glued
 from ..transcript import Transcript
 
 NAME = "openai-chat"
@@ -27,6 +28,11 @@ ANTHROPIC = "anthropic-messages"
 SURE = 10  # many formats have messages with roles
 _SWIFT = ("tool_call", "tool_response")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", *_SWIFT)
+_CUT = 60_000  # bytes: a head that is longer may be cut
+_MARKS = {"messageId", "ts"}  # of messages of Amp, of Cline
+#: Names under which rows keep what a model answered to their messages, and the other fields of a body with `choices`.
+_ANSWERS = ("response", "completion", "output")
+_OF_BODY = ("id", "object", "created", "model", "usage", "service_tier", "system_fingerprint")
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -37,7 +43,11 @@ def recognise(path: Path, head: bytes) -> bool:
 def first_chat(head: bytes) -> dict[str, Any] | None:
     """The first row of a file of chats, empty where the head cuts it. None where the file begins with something else."""
     start = head.lstrip()
-    if not start.startswith((b"{", b"[")) or b'"messages"' not in start or b'"role"' not in start:
+    if not start.startswith((b"{", b"[")) or b'"role"' not in start:
+        return None
+    if start.startswith(b"[") and _is_talk(talk := _first_list(start)):
+        return {"messages": talk}
+    if b'"messages"' not in start:
         return None
     try:
         lines = [v for line in start.split(b"\n")[:50] if line.strip() for v in [peek.value(line)]] if b"\n{" in start else []
@@ -63,11 +73,31 @@ def first_chat(head: bytes) -> dict[str, Any] | None:
     return first if _is_chat(first) else None
 
 
+def _first_list(start: bytes) -> Any:
+    """The list of a first line, or that a whole file is; of lists in it, the first. Of a longer one, what is in the head."""
+    for part in (start.split(b"\n", 1)[0], start):
+        try:
+            value = peek.value(part)
+        except InvalidInput:
+            continue
+        return value[0] if isinstance(value, list) and value and isinstance(value[0], list) else value
+    return split_glued(start.lstrip(b"[ \t\r\n"))[0] if len(start) > _CUT else None
+
+
+def _is_talk(value: Any) -> bool:
+    """Whether a list is a talk in which a model answered."""
+    return (
+        turns.are_turns(value)
+        and all("role" in m and not _MARKS & m.keys() for m in value)
+        and any(m["role"] == "assistant" for m in value)
+    )
+
+
 def _is_chat(value: Any) -> bool:
     messages = obj(value).get("messages")
     if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
         return False
-    return not any("messageId" in m or "ts" in m for m in dicts(messages))  # of Amp, of Cline
+    return not any(_MARKS & m.keys() for m in dicts(messages))
 
 
 def is_anthropic(row: dict[str, Any]) -> bool:
@@ -91,7 +121,7 @@ def read(path: Path) -> Iterator[Session]:
 def of_chats(path: Path, name: str) -> Iterator[Session]:
     """The sessions of a file whose first chat is of the format `name`. Raises InvalidInput where it is of the other."""
     lines = Lines(path)
-    rows = rows_of(path, lines)
+    rows = _rows(path, lines)
     before = []
     for row in rows:
         before.append(row)
@@ -104,12 +134,58 @@ def of_chats(path: Path, name: str) -> Iterator[Session]:
     yield from sessions_of_rows(chain(before, rows), lines, _is_chat, made, "line with chat messages")
 
 
+def _rows(path: Path, lines: Lines) -> Iterator[Any]:
+    """The rows of a file. A list may be the file, with rows or as one talk, or stand in a line of its own."""
+    with path.open("rb") as file:
+        line, more = file.readline(), file.readline().strip()
+    if more and _is_talk(_first_list(line.lstrip(b"\xef\xbb\xbf"))):
+        rows: Iterator[Any] = (value for _, value in lines)
+    else:
+        rows = iter(rows_of(path, lines))
+    first = next(rows, None)
+    if "role" in obj(first):  # the file is one talk
+        yield {"messages": [first, *rows]}
+        return
+    for row in chain([first], rows):
+        yield {"messages": row} if _is_talk(row) else row
+
+
+def _answer(value: dict[str, Any]) -> tuple[str, ...]:
+    """The fields of a row that hold the answer to its messages: a body with choices, or the answer as a text or a message."""
+    if obj(value["messages"][-1]).get("role") == "assistant":
+        return ()
+    if any("message" in choice for choice in dicts(value.get("choices"))):
+        return tuple(name for name in ("choices", *_OF_BODY) if name in value)
+    given = (n for n in _ANSWERS if text(value.get(n)) or obj(value.get(n)).get("choices") or "role" in obj(value.get(n)))
+    return next(((name,) for name in given), ())
+
+
+def _replied(transcript: Transcript, value: dict[str, Any], held: tuple[str, ...]) -> None:
+    """Takes in the answer that stands beside the messages of a row."""
+    said = {name: value[name] for name in held} if held[0] == "choices" else value[held[0]]
+    choices, usage = dicts(obj(said).get("choices")), obj(obj(said).get("usage"))
+    message = (
+        obj(choices[0].get("message")) if choices else said if isinstance(said, dict) else {"role": "assistant", "content": said}
+    )
+    transcript.replied(
+        message,
+        response=said if choices else None,
+        model=text(obj(said).get("model")) or transcript.model,
+        when=parse_time(obj(said).get("created")),
+        finish_reason=text(choices[0].get("finish_reason")) if choices else None,
+        usage=usage or None,
+        prompt_tokens=integer(usage.get("prompt_tokens")),
+        completion_tokens=integer(usage.get("completion_tokens")),
+    )
+
+
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
     name = ANTHROPIC if is_anthropic(value) else NAME
     messages: list[Any] = value["messages"]
     if any(obj(m).get("role") in _SWIFT for m in messages):
         messages = turns.chat(messages)
-    about = without(value, "messages", "tools")
+    answer = _answer(value)
+    about = without(value, "messages", "tools", *answer)
     beside = next((name for name in ("system", "system_prompt") if _is_said(value.get(name))), None)
     if beside and not any(obj(m).get("role") == "system" for m in messages):
         messages = [{"role": "system", "content": about.pop(beside)}, *messages]
@@ -120,6 +196,8 @@ def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session
     tools = parsed(value.get("tools")) or parsed(value.get("functions"))
     transcript = Transcript(session, model=text(value.get("model")), tools=tools)
     turns.tell(transcript, messages)
+    if answer:
+        _replied(transcript, value, answer)
     transcript.close()
     turns.rate(session, value)
     session.add(End())

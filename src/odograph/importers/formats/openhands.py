@@ -16,10 +16,11 @@ from typing import Any
 
 from ...codec import content_hash, loads
 from ...errors import InvalidInput
-from ...shape import dicts, items, obj, score, without
+from ...shape import dicts, items, obj, score, text, without
 from ...types import End, Note, Reward, Start
 from .. import peek
 from ..session import Lines, Session, warned
+from ..verdicts import verdict
 from . import openhands_v0, openhands_v1
 
 NAME = "openhands"
@@ -82,12 +83,17 @@ def read(path: Path) -> Iterator[Session]:
         seen: Counter[str] = Counter()
         lines = Lines(path)
         last: Session | None = None
+        odd = 0
         for _, line in lines:
-            if isinstance(line, dict) and ("history" in line or "instruction" in line):
-                if last is not None:
-                    yield last
-                last = warned(_from_line(path, line, seen), lines)
+            if not (isinstance(line, dict) and ("history" in line or "instruction" in line)):
+                odd += 1
+                continue
+            if last is not None:
+                yield last
+            last = warned(_from_line(path, line, seen), lines)
         if last is not None:
+            if odd:
+                last.warn("rows of another shape in this file", odd)
             yield warned(last, lines)
             return
     # a list, or one object over many lines
@@ -122,11 +128,16 @@ def _from_line(path: Path, line: dict[str, Any], seen: Counter[str]) -> Session:
         session = openhands_v1.from_events(NAME, history, source, key=[key, seen[key]])
     else:
         session = openhands_v0.from_events(NAME, history, source, key=[key, seen[key]])
+    if line.get("history") and not history:
+        session.warn("a field `history` that is no list")
     end = session.records.pop() if isinstance(session.records[-1], End) else None
     for name in ("test_result", "report"):
         if line.get(name) is not None:
             session.add(Note(name=name, data=line[name]))
-    session.score(*((reward, ()) for reward in _rewards(line)))
+    rewards = list(_rewards(line))
+    found = None if any(reward.name == "resolved" for reward in rewards) else verdict(path, text(source.get("session")))
+    rewards += [] if found is None else [found]
+    session.score(*((reward, ()) for reward in rewards))
     if end is not None:
         session.add(end)
     assert isinstance(session.records[0], Start)

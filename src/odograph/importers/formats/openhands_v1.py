@@ -7,6 +7,8 @@ the metrics list it per response; else only the totals are.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def from_events(
     format: str, history: list[Any], source: dict[str, Any], *, key: list[Any] | None = None, stats: dict[str, Any] | None = None
 ) -> Session:
     """A session from V1 events in order. `key`: what tells it from others; `stats`: the conversation's metrics."""
-    found = dicts(history)
+    found = list(_apart(dicts(history)))
     started = next((t for e in found if (t := parse_time(e.get("timestamp"))) is not None), None)
     first = next((e for e in found if e.get("kind") == "MessageEvent" and e.get("source") == "user"), {})
     instruction = source.get("instruction")
@@ -106,6 +108,49 @@ def from_events(
     return session
 
 
+def _apart(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events, each with an id of its reply that no other reply has: some servers give all their answers one id. What an id
+    names behind a message is another reply than before."""
+    turn = 0
+    seen: dict[str, tuple[int, int]] = {}  # in which turn an id came last, and how many replies had it before
+    for event in events:
+        turn += event.get("kind") == "MessageEvent"
+        id = text(event.get("llm_response_id"))
+        if id is None:
+            yield event
+            continue
+        last, count = seen.get(id, (turn, 0))
+        seen[id] = turn, (count := count + (last != turn))
+        yield {**event, "llm_response_id": _nth(id, count)} if count else event
+
+
+def _nth(id: str, count: int) -> str:
+    return f"{id}#{count}" if count else id
+
+
+def _by_reply(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the metrics say of each reply, by its id as `_apart` makes it."""
+    seen: Counter[str] = Counter()
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if id := text(entry.get("response_id")):
+            found[_nth(id, seen[id])] = entry
+            seen[id] += 1
+    return found
+
+
+def _tool(tool: Any) -> Any:
+    """A tool of the SDK as chat's function: the file says its name and what it does, and the parameters of MCP's alone."""
+    given = obj(tool)
+    name = text(given.get("title")) or text(obj(given.get("annotations")).get("title"))
+    outer = obj(given.get("mcp_tool"))
+    name = text(outer.get("name")) or name
+    if "function" in given or "kind" not in given or name is None:
+        return tool
+    function = {"name": name, "description": given.get("description"), "parameters": outer.get("inputSchema")}
+    return {"type": "function", "function": {k: v for k, v in function.items() if v is not None}, **without(given, "description")}
+
+
 def _services(stats: dict[str, Any]) -> dict[str, Any]:
     found = obj(stats.get("service_to_metrics")) or obj(stats.get("usage_to_metrics"))
     return {
@@ -126,8 +171,8 @@ class _Reader:
         self.session = session
         self.model = model
         self.metrics = metrics
-        self.usages = {e["response_id"]: e for e in dicts(metrics.get("token_usages")) if text(e.get("response_id"))}
-        self.latencies = {e["response_id"]: e for e in dicts(metrics.get("response_latencies")) if text(e.get("response_id"))}
+        self.usages = _by_reply(dicts(metrics.get("token_usages")))
+        self.latencies = _by_reply(dicts(metrics.get("response_latencies")))
         self.replies = _replies(events)
         self.costs = _costs(metrics)
         #: The conversation, each message with the event that it came of.
@@ -187,7 +232,7 @@ class _Reader:
         kind = event.get("kind")
         when = parse_time(event.get("timestamp"))
         if kind == "SystemPromptEvent":
-            self.tools = items(event.get("tools"))
+            self.tools = list(map(_tool, items(event.get("tools"))))
             prompt = event.get("system_prompt")
             said = content_text([prompt]) if isinstance(prompt, dict) else prompt
             self._say((text(event.get("id")), {"role": "system", "content": said}))
@@ -257,7 +302,7 @@ class _Reader:
                 completion_tokens=integer(usage.get("completion_tokens")),
                 cost=self.costs.get(id or ""),
                 duration=nanoseconds(self.latencies.get(id or "", {}).get("latency")),
-                extra={"llm_response_id": id} if id else None,
+                extra={"llm_response_id": id.partition("#")[0]} if id else None,
             ),
             *key,
         )
@@ -406,12 +451,14 @@ class _Reader:
 def _costs(metrics: dict[str, Any]) -> dict[str, float]:
     """What each reply cost. The metrics list costs and usages in one order; a cost has a response id of its own only in some."""
     found, usages = dicts(metrics.get("costs")), dicts(metrics.get("token_usages"))
+    seen: Counter[str] = Counter()
     costs: dict[str, float] = {}
     for n, entry in enumerate(found):
         id = text(entry.get("response_id")) or (text(usages[n].get("response_id")) if len(found) == len(usages) else None)
         cost = number(entry.get("cost"))
         if id is not None and cost is not None:
-            costs[id] = cost
+            costs[_nth(id, seen[id])] = cost
+            seen[id] += 1
     return costs
 
 

@@ -104,7 +104,7 @@ def _step(transcript: Transcript, step: dict[str, Any]) -> None:
         name, more = str(function.get("name") or ""), {"id": ran["id"]} if text(ran.get("id")) else None
         transcript.acted(name, function.get("arguments"), call=call, when=when, extra=more)
     made = len(asked) or len(dicts(step.get("tool_calls")))
-    seen = {"result": step.get("observations"), **({"ok": False, "error": error} if error else {})}
+    seen: dict[str, Any] = {"result": step.get("observations"), **({"ok": False, "error": error} if error else {})}
     if made:
         transcript.next_result(**seen)
     if made > 1:

@@ -20,6 +20,7 @@ from ...shape import arguments, content_text, dicts, integer, items, nanoseconds
 from ...types import Action, End, LLMCall, Note, Reward, Start, Status, StepStart
 from .. import peek
 from ..session import Session
+from ..verdicts import verdict
 
 NAME = "swe-agent"
 _MARKS = ("agent", "message_type", "thought", "action", "is_demo", "tags")  # of a history item; the model is not sent them
@@ -93,7 +94,8 @@ def _session(path: Path, value: dict[str, Any], whole: dict[str, Any], attempt: 
         reader.steps(steps)
     else:
         reader.history_alone()
-    _finish(session, info)
+    # of several attempts, the report is of the one that was chosen: the file's own
+    _finish(session, info, verdict(path, instance or path.stem) if value is whole else None)
     return session
 
 
@@ -102,12 +104,13 @@ def _parsed(config: Any) -> dict[str, Any]:
     return obj(arguments(config))
 
 
-def _finish(session: Session, info: dict[str, Any]) -> None:
-    if not info:
-        return
+def _finish(session: Session, info: dict[str, Any], resolved: Reward | None) -> None:
     review = obj(info.get("review"))
     reviews = (n for n in ("accept", "score") if review.get(n) is not None)
-    session.score(*((Reward(name=f"review_{n}", value=score(review[n]), source="judge", extra=review), ()) for n in reviews))
+    scores = [Reward(name=f"review_{n}", value=score(review[n]), source="judge", extra=review) for n in reviews]
+    session.score(*((one, ()) for one in (*scores, *([resolved] if resolved is not None else []))))
+    if not info:
+        return
     outcome = text(info.get("exit_status"))
     stats = obj(info.get("model_stats"))
     stated = {

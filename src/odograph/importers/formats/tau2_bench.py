@@ -213,6 +213,7 @@ class _Reader:
             **self.used,
             "cost": number(simulation.get("agent_cost")),
             **{k: simulation[k] for k in ("termination_reason", "user_cost", "duration") if simulation.get(k) is not None},
+            "status": "error_environment" if why == "infrastructure_error" else None,
         }
         self.session.add(
             End(

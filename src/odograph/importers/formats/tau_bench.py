@@ -52,6 +52,8 @@ def _session(path: Path, episode: dict[str, Any], seen: Counter[str]) -> Session
     key = content_hash([episode.get("task_id"), episode.get("trial"), task, messages])
     seen[key] += 1
     session = Session(NAME, key, seen[key])
+    if episode.get("traj") and not messages:
+        session.warn("a field `traj` that is no list")
     source = {
         **without(episode, "reward", "info", "traj", "task_id"),
         "task": task,
@@ -104,5 +106,7 @@ def _message(transcript: Transcript, message: Any) -> None:
     transcript.saw(message)
     if not m:
         transcript.session.warn("messages that are no object")
+    elif m.get("role") not in ("system", "user", "tool"):
+        transcript.session.warn("messages of no known role")
     if m.get("role") == "tool" and not transcript.result(text(m.get("tool_call_id")), result=m.get("content")):
         transcript.session.warn("tool messages that answer no call")

@@ -17,6 +17,7 @@ from ...types import End, Reward, Start, Status
 from ..session import Session, parse_time
 
 NAME = "terminal-bench"
+BARE = True
 SURE = 30  # words that a file of another format may quote
 
 
@@ -28,11 +29,14 @@ def recognise(path: Path, head: bytes) -> bool:
 def read(path: Path) -> Iterator[Session]:
     """A session per trial. Raises InvalidInput where there is none."""
     whole = obj(loads(path.read_bytes()))
-    trials = [t for t in dicts(whole.get("results")) if "is_resolved" in t]
+    trials = [t for t in dicts(whole.get("results")) if t.keys() & {"is_resolved", "trial_name"}]
     if not trials:
         raise InvalidInput("a Terminal-Bench file without a trial")
-    for trial in trials:
-        yield _session(path, whole, trial)
+    for number_, trial in enumerate(trials):
+        session = _session(path, whole, trial)
+        if number_ == 0 and len(trials) < len(whole["results"]):
+            session.warn("results that are no trial", len(whole["results"]) - len(trials))
+        yield session
 
 
 def _session(path: Path, whole: dict[str, Any], trial: dict[str, Any]) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ...types import Label, Reward
@@ -45,8 +46,8 @@ def reward_sum(look: Look) -> Found:
 
 @check("judge_range", "error", "a judge's score outside of its range, missing, or given twice", ("rl",))
 def judge_range(look: Look) -> Found:
-    """The range is [0, 1], or what the record says in `extra.range`. A repeat says which it is in `extra.repeat`; a row that the
-    judge failed on says why in `extra.status`, and needs no score."""
+    """The range is [0, 1], or what the record says in `extra.range`: null where the scale of another program's judge is not told.
+    A repeat says which it is in `extra.repeat`; a row that the judge failed on says why in `extra.status`, and needs no score."""
     given: dict[Any, str] = {}
     for path, record in look.placed:
         if isinstance(record, Reward) and record.source == "judge":
@@ -56,8 +57,8 @@ def judge_range(look: Look) -> Found:
         else:
             continue
         more = record.extra or {}
-        low, high = _range(more.get("range"))
-        if score is None and more.get("status") in (None, "ok"):
+        low, high = _range(more.get("range", [0, 1]))
+        if score is None and low > -math.inf and more.get("status") in (None, "ok"):
             yield path, f"no score of the judge for {name}"
         elif isinstance(score, (int, float)) and not low <= score <= high:
             yield path, f"{score} for {name}; a score from {low:g} to {high:g} was expected"
@@ -73,4 +74,4 @@ def judge_range(look: Look) -> Found:
 def _range(stated: Any) -> tuple[float, float]:
     if isinstance(stated, list) and len(stated) == 2 and all(type(end) in (int, float) for end in stated):
         return stated[0], stated[1]
-    return 0.0, 1.0
+    return (-math.inf, math.inf) if stated is None else (0.0, 1.0)
