@@ -156,6 +156,23 @@ def test_messages_of_a_conversation() -> None:
     assert gemini.is_response(blocked) and gemini.choices(blocked)[0].finish_reason == "content_filter"
 
 
+def test_results_alone_may_have_ids() -> None:
+    """Gemini CLI's sub-agents send calls without ids and results with ids of their own: a result is of the first call of its name
+    that waits and has no id, and never of a call with another one."""
+    search, named = {"functionCall": {"name": "search"}}, {"functionCall": {"name": "search", "id": "a"}}
+    for calls, ids, expected in (
+        ([search, search], ["x#0", "x#1"], ["search-0", "search-1"]),
+        ([named, search], ["x", "a"], ["search-1", "a"]),
+        ([named], ["other"], ["other"]),
+    ):
+        parts = [{"functionResponse": {"name": "search", "id": id, "response": {}}} for id in ids]
+        contents = [{"role": "model", "parts": calls}, {"role": "user", "parts": parts}]
+        assert [m["tool_call_id"] for m in gemini.messages({"contents": contents})[1:]] == expected
+        assert gemini.apart(contents[:1], contents, 1) == 0
+    contents[1]["parts"][0]["functionResponse"]["id"] = "a"
+    assert gemini.apart([], contents, 0) == 0 and gemini.apart([*contents], [*contents, *contents], 2) == 2
+
+
 def test_a_stream_keeps_signatures_and_order() -> None:
     """Texts that follow each other become one; a thought, a call and the signature that ends a text stay apart, in their order."""
     parts = gemini.assemble(STREAM)["candidates"][0]["content"]["parts"]

@@ -60,8 +60,8 @@ def programs() -> str:
     return os.pathsep.join(map(str, found))
 
 
-def shell_in(request: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The shell among a request's tools, in any dialect: its name, and the properties of its arguments."""
+def tools_in(request: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The tools of a request, in any dialect: names, and the properties of their arguments."""
     found: list[tuple[str, Any]] = []
     for tool in request.get("tools") or []:
         declared = tool.get("functionDeclarations") or [tool.get("function") or tool]
@@ -69,21 +69,26 @@ def shell_in(request: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
             (t.get("name") or t.get("type") or "", t.get("parametersJsonSchema") or t.get("parameters") or t.get("input_schema"))
             for t in declared
         ]
-    return next(((n, (p or {}).get("properties") or {}) for n, p in found if n.lower() in SHELLS), None)
+    return [(name, (schema or {}).get("properties") or {}) for name, schema in found]
+
+
+#: The tools that start a sub-agent, and what they are given.
+SUB = {
+    "Agent": {"description": "sub task", "prompt": "Sub: make the file", "subagent_type": "general-purpose"},
+    "invoke_agent": {"agent_name": "generalist", "prompt": "Sub: make the file"},
+}
 
 
 def script(request: dict[str, Any]) -> Answer:
     """Asks for the command once, in an agent that has a shell; then answers."""
     sent = json.dumps(request)
     told = any(mark in sent for mark in ('"role": "tool"', '"tool_result"', '_call_output"', '"functionResponse"'))
-    tools = [t.get("name") for t in request.get("tools") or []]
-    if "USEAGENT" in sent and "Agent" in tools and not told:
-        given = {"description": "sub task", "prompt": "Sub: make the file", "subagent_type": "general-purpose"}
-        return Answer(
-            text="",
-            tool_calls=[{"id": "toolu_a", "type": "function", "function": {"name": "Agent", "arguments": json.dumps(given)}}],
-        )
-    shell = None if told else shell_in(request)
+    tools = tools_in(request)
+    starter = next((name for name, _ in tools if name in SUB), None)
+    if "USEAGENT" in sent and starter is not None and not told:
+        function = {"name": starter, "arguments": json.dumps(SUB[starter])}
+        return Answer(text="", tool_calls=[{"id": "toolu_a", "type": "function", "function": function}])
+    shell = None if told else next((tool for tool in tools if tool[0].lower() in SHELLS), None)
     if shell is None:
         return Answer(text="Paris is the capital.")
     return Answer(
@@ -214,27 +219,25 @@ def test_codex_by_websocket(programs: str, tmp_path: Path) -> None:
     ]
 
 
-def test_gemini_cli(programs: str, tmp_path: Path) -> None:
-    """Gemini CLI names its tool calls itself, and sends no session: its tool's result finds its call."""
+@pytest.mark.parametrize("task", ["Make the file", "USEAGENT Make the file"])
+def test_gemini_cli(programs: str, tmp_path: Path, task: str) -> None:
+    """Gemini CLI names its tool calls itself, and sends no session: its tool's result finds its call. Its sub-agents name results
+    alone: these find their calls, too, and the sub-agent is inside of the action that started it."""
     settings = tmp_path / "home/.gemini/settings.json"
     settings.parent.mkdir(parents=True)
     settings.write_text(
         '{"security": {"auth": {"selectedType": "gemini-api-key"}}, "privacy": {"usageStatisticsEnabled": false}}'
     )
+    argv = ["gemini", "-y", "--skip-trust", "-m", "gemini-2.5-flash", "-p", task]
     with LLMServer(script) as server:
-        t = run(
-            tmp_path,
-            programs,
-            server.url,
-            ["gemini", "-y", "--skip-trust", "-m", "gemini-2.5-flash", "-p", "Make the file"],
-            GEMINI_API_KEY="k",
-        )
-    assert (t.agent, t.task, t.model, [a.name for a in t.steps[0].actions]) == (
-        "gemini-cli",
-        "Make the file",
-        "gemini-2.5-flash",
-        ["run_shell_command"],
-    )
+        t = run(tmp_path, programs, server.url, argv, GEMINI_API_KEY="k")
+    assert (t.agent, t.task, t.model) == ("gemini-cli", task, "gemini-2.5-flash")
+    actions = t.steps[0].actions
+    if "USEAGENT" in task:
+        (spawn,), sub = actions, next(s for s in t.steps if s.agent != "gemini-cli")
+        assert spawn.name == "invoke_agent" and sub.record.parent == spawn.id
+        actions = sub.actions
+    assert [a.name for a in actions] == ["run_shell_command"]
 
 
 def test_qwen_code(programs: str, tmp_path: Path) -> None:

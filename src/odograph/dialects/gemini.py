@@ -88,20 +88,27 @@ def messages(request: Any) -> list[dict[str, Any]]:
     if system:
         out.append({"role": "system", "content": text_of(_parts(system)) or system})
     found = request.get("contents")
-    waiting: list[tuple[str, str]] = []
+    waiting: list[_Waiting] = []
     for content in found if isinstance(found, list) else [] if found is None else [found]:
         out += _shaped(content, waiting)
     return out
 
 
 def apart(was: Items, now: Items, at: int) -> int:
-    """There, where each result says which call it is of; else nowhere: it is of the first of its name that waits."""
-    results = (_get(part, "functionResponse", "function_response") for c in (*was[at:], *now[at:]) for part in _parts(c))
-    return at if all(isinstance(r.get("id"), str) and r["id"] for r in results if isinstance(r, dict)) else 0
+    """There, where each result says which call from there on it is of; else nowhere: it is of the first of its name."""
+    parts = [part for content in (*was[at:], *now[at:]) for part in _parts(content)]
+    calls = [call.get("id") for part in parts if isinstance(call := _get(part, "functionCall", "function_call"), dict)]
+    asked = {id for id in calls if isinstance(id, str) and id}
+    results = (_get(part, "functionResponse", "function_response") for part in parts)
+    return at if all(isinstance(id := r.get("id"), str) and id in asked for r in results if isinstance(r, dict)) else 0
 
 
-def _shaped(content: Any, waiting: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """A content as messages. `waiting`: (name, id) of the calls that have no result yet."""
+#: A call that has no result yet: its name, its id, and whether that is its own.
+_Waiting = tuple[str, str, bool]
+
+
+def _shaped(content: Any, waiting: list[_Waiting]) -> list[dict[str, Any]]:
+    """A content as messages. `waiting`: the calls before it that have no result yet."""
     role = content.get("role") if isinstance(content, dict) else None
     role = "assistant" if role == "model" else "user"
     results: list[dict[str, Any]] = []
@@ -112,8 +119,9 @@ def _shaped(content: Any, waiting: list[tuple[str, str]]) -> list[dict[str, Any]
         call, result = _get(part, "functionCall", "function_call"), _get(part, "functionResponse", "function_response")
         if isinstance(call, dict):
             given = call.get("id")
-            id, name = given if isinstance(given, str) and given else f"{call.get('name')}-{len(calls)}", call.get("name")
-            waiting.append((str(name), id))
+            own, name = isinstance(given, str) and bool(given), call.get("name")
+            id = str(given) if own else f"{name}-{len(calls)}"
+            waiting.append((str(name), id, own))
             calls.append({"id": id, "type": "function", "function": {"name": name, "arguments": call.get("args") or {}}})
         elif isinstance(result, dict):
             results.append({"role": "tool", "tool_call_id": _asked_by(result, waiting), "content": result.get("response")})
@@ -142,13 +150,14 @@ def _media(part: Any) -> Any:
     return part
 
 
-def _asked_by(result: dict[str, Any], waiting: list[tuple[str, str]]) -> str | None:
-    """The id of the call that a result is of: its own, else that of the first call of its name that waits."""
+def _asked_by(result: dict[str, Any], waiting: list[_Waiting]) -> str | None:
+    """The id of the call that a result is of: of its own id, else the first of its name that waits. A result with an id is of no
+    call that has another one; Gemini CLI's sub-agents give ids to results alone."""
     given, name = result.get("id"), result.get("name")
-    for place, (asked, id) in enumerate(waiting):
-        if id == given or (not given and asked == name):
-            del waiting[place]
-            return id
+    found = [place for place, (_, id, _) in enumerate(waiting) if id == given]
+    found += [place for place, (asked, _, own) in enumerate(waiting) if asked == name and not (given and own)]
+    if found:
+        return waiting.pop(found[0])[1]
     return given if isinstance(given, str) else None
 
 
