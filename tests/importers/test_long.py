@@ -456,17 +456,6 @@ def _preference(turns: int) -> dict[str, Any]:
     }
 
 
-def _blocks(turns: int) -> list[dict[str, Any]]:
-    """A conversation in Anthropic's shape."""
-    messages: list[dict[str, Any]] = [{"role": "user", "content": "look"}]
-    for n in range(turns):
-        messages.append(
-            {"role": "assistant", "content": [{"type": "tool_use", "id": f"c{n}", "name": "look", "input": {"at": n}}]}
-        )
-        messages.append({"role": "user", "content": [{"type": "tool_result", "tool_use_id": f"c{n}", "content": _text(n)}]})
-    return [*messages, {"role": "assistant", "content": "done"}]
-
-
 def _talk(turns: int) -> dict[str, Any]:
     return {"conversations": [{"from": "gpt" if n % 2 else "human", "value": _text(n)} for n in range(2 * turns)]}
 
@@ -556,7 +545,7 @@ LONG: dict[str, tuple[str, Callable[[Path, int], Path]]] = {
     "sharegpt": ("sharegpt", _lines("a.jsonl", lambda n: iter([_talk(n)]))),
     "batches": ("batches", _lines("a.jsonl", _batch)),
     "openai-chat": ("openai-chat", _lines("a.jsonl", lambda n: iter([{"messages": _chat(n)}]))),
-    "anthropic-messages": ("anthropic-messages", _lines("a.jsonl", lambda n: iter([{"messages": _blocks(n)}]))),
+    "anthropic-messages": ("anthropic-messages", _lines("a.jsonl", lambda n: iter([{"messages": [{"role": role, "content": told} for role, told in _blocks(n)]}]))),
     "spans": ("spans", _lines("spans.jsonl", lambda n: iter([_span(k) for k in range(n)]))),
     "langfuse": ("spans", _whole("trace.json", _langfuse)),
     "langsmith": ("spans", _lines("runs.jsonl", _langsmith)),
