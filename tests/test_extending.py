@@ -199,6 +199,75 @@ def test_an_exporter_with_a_member_of_the_wrong_kind_is_refused(recorded: Path) 
         assert manifest["left_out"] == {"no reward": 1, "an error: SystemExit: 4": 1}
 
 
+#: What an exporter may put into a row by mistake, as its source; and what the sentence says of it.
+NO_JSON = [
+    ("{1, 2}", "a.b[1] is of type set"),
+    ("object()", "a.b[1] is of type object"),
+    ("b'x'", "a.b[1] is of type bytes"),
+    ("float('nan')", "a.b[1] is nan"),
+    ("10**3000", "a.b[1] is a number of 9,966 bits"),
+    ("{1: 2}", "a.b[1] has a key of type int"),
+    ("'\\ud800'", "a.b[1] has half a surrogate pair"),
+    ("[{'when': __import__('datetime').date(2026, 1, 2)}]", "a.b[1][0].when is of type datetime.date"),
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_a_row_that_is_no_json_is_told_of_by_its_place(recorded: Path, kind: str) -> None:
+    """A strange object in a row leaves its trajectory out, with one sentence that names exporter, place and type; what stands for
+    plain values is written as these."""
+    text = f'import os\nNAME = "odd"\nFILES = ("{kind}",)\n\n\ndef rows(trajectory, left_out):\n    yield {{"a": {{"b": [1, eval(os.environ["ODD"])]}}}}\n'
+    (recorded / "odd.py").write_text(text)
+    with odograph.open(recorded / "s") as store, pytest.MonkeyPatch.context() as patch:
+        for value, says in NO_JSON:
+            patch.setenv("ODD", value)
+            manifest = store.export(recorded / "odd", to=str(recorded / "odd.py"))
+            (reason,) = manifest["left_out"]
+            assert manifest["rows"] == 0 and f"odd.py' gave a row that is no JSON: {says};" in reason, (value, reason)
+            with pytest.raises(odograph.InvalidInput, match="gave a row that is no JSON"):
+                odograph.rows(store.trajectories(), str(recorded / "odd.py"))
+        patch.setenv("ODD", "__import__('collections').OrderedDict(x=(1, 10**30, None))")
+        manifest = store.export(recorded / "odd", to=str(recorded / "odd.py"))
+        written = (recorded / "odd" / manifest["files"][0]["path"]).read_bytes().splitlines()
+        assert written[0] == b'{"a":{"b":[1,{"x":[1,1000000000000000000000000000000,null]}]}}'
+
+
+def test_a_line_of_bytes_is_json_and_a_line(recorded: Path) -> None:
+    """An exporter that gives lines as bytes may leave out their end; bytes that are no JSON leave the trajectory out."""
+    for given, rows in (("b'{\"a\": 1}'", 2), ("b'{'", 0), ("b''", 0)):
+        (recorded / "raw.py").write_text(
+            f'NAME = "raw"\nFILES = ("jsonl",)\n\n\ndef rows(trajectory, left_out):\n    yield {given}\n'
+        )
+        with odograph.open(recorded / "s") as store:
+            manifest = store.export(recorded / "raw", to=str(recorded / "raw.py"))
+        assert manifest["rows"] == rows and (rows or "gave a line that is no JSON" in next(iter(manifest["left_out"])))
+        if rows:
+            assert (recorded / "raw" / manifest["files"][0]["path"]).read_bytes() == b'{"a": 1}\n' * 2
+
+
+def test_a_row_that_is_not_of_its_schema_is_told_of_by_its_column(recorded: Path) -> None:
+    """A value of another type than a Parquet file's column leaves the trajectory out, with a sentence that names the column."""
+    pytest.importorskip("pyarrow")
+    text = """
+import pyarrow as pa
+
+NAME, FILES = "table", ("parquet",)
+
+
+def schema():
+    return pa.schema([("n", pa.int64())])
+
+
+def rows(trajectory, left_out):
+    yield {"n": {1}}
+"""
+    (recorded / "table.py").write_text(text)
+    with odograph.open(recorded / "s") as store:
+        manifest = store.export(recorded / "table", to=str(recorded / "table.py"))
+    (reason,) = manifest["left_out"]
+    assert "table.py' gave a row that its schema can't hold: n is of type set, and int64 was expected" in reason
+
+
 def test_a_reward_function_is_one_file(recorded: Path) -> None:
     """A reward function in a file scores a store."""
     (recorded / "rewards.py").write_text(example("A reward function"))

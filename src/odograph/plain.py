@@ -70,6 +70,42 @@ def one_level(value: Any) -> Any:
     return msgspec.json.decode(found) if type(found) is msgspec.Raw else found
 
 
+def foreign(value: Any, where: str = "", depth: int = 0) -> tuple[str, str] | None:
+    """The first part of a value that is no JSON and stands for none: its path, and what is wrong with it."""
+    kind = type(value)
+    if kind is str:
+        return None if value.isascii() or _is_text(value) else (where, "has half a surrogate pair")
+    if kind is float:
+        return None if math.isfinite(value) else (where, f"is {value}")
+    if kind is int:
+        return None if value.bit_length() <= _BIG_INT else (where, f"is a number of {value.bit_length():,} bits")
+    if value is None or kind is bool or kind is msgspec.Raw or kind is orjson.Fragment:
+        return None
+    if depth > DEPTH:
+        return where, f"is nested deeper than {DEPTH} levels"
+    if kind is dict:
+        for key, inner in value.items():
+            if not issubclass(type(key), str):
+                return where, f"has a key of type {_short(type(key))}"
+            key = str.__str__(key)
+            found = foreign(key, where, depth) or foreign(inner, f"{where}.{key}" if where else key, depth + 1)
+            if found is not None:
+                return found
+        return None
+    if kind is list or kind is tuple or kind is Prefix:
+        each = (foreign(inner, f"{where}[{n}]", depth + 1) for n, inner in enumerate(value))
+        return next((one for one in each if one is not None), None)
+    plain = one_level(value)
+    is_set = issubclass(kind, (set, frozenset))  # whose order is nobody's
+    if is_set or (type(plain) is dict and TAG in plain) or type(plain) is kind:
+        return where, f"is of type {_short(kind)}"
+    return foreign(plain, where, depth + 1)
+
+
+def _short(kind: type) -> str:
+    return type_name(kind).removeprefix("builtins.")
+
+
 _CONTAINERS = (dict, list, tuple)
 _NOTHING = object()
 _mro = type.__dict__["__mro__"].__get__

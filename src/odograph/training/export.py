@@ -150,11 +150,11 @@ class _Export:
         self._shares = shares
         self._seed = seed
         self._files: dict[str, Files] = {
-            split: Tables(folder, split, schema, shards)
+            split: Tables(folder, split, feed.target.name, schema, shards)
             if kind == "parquet"
-            else Documents(folder, split, kind)
+            else Documents(folder, split, feed.target.name, kind)
             if kind == "json" or feed.target.file_each
-            else Lines(folder, split, feed.target.header)
+            else Lines(folder, split, feed.target.name, feed.target.header)
             for split, _ in shares
         }
         self._in = 0
@@ -199,7 +199,7 @@ class _Export:
                 reasons.clear()
                 if samples is not None and before is not None:
                     samples.undo(before, "an error")
-                leave(f"an error: {described(error)}")
+                leave(f"an error: {error if isinstance(error, OdographError) else described(error)}")
                 if len(self._failed) < _EXAMPLES:
                     self._failed.append({"trajectory": trajectories[0].id, "error": next(iter(reasons))})
             else:

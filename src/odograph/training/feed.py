@@ -13,6 +13,7 @@ from ..trajectory import Trajectory
 from .advantages import convention
 from .credit import earned
 from .formats import Made, Refused, Target, find
+from .jsonrow import json_of
 from .keywords import RowsArgs
 from .sample import Conservation
 from .samples import Samples
@@ -176,6 +177,8 @@ def rows(
     for batch in feed.batches(in_groups(given) if feed.takes_groups else given):
         members = [feed.member(t, lambda why: made.left_out.update([why])) for t in batch]
         for row in feed.rows(members):
+            if "parquet" not in feed.target.files and not isinstance(row, bytes):
+                json_of(row, feed.target.name)  # an export would refuse it, too
             made.append(_read(row) if isinstance(row, bytes) else row)
     if feed.samples is not None:
         made.report = feed.samples.report

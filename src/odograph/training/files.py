@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..codec import content_hash, encode
+from ..codec import content_hash
 from ..columns import arrow
+from ..errors import InvalidInput
+from .jsonrow import json_of, line_of
 
 _ROWS = 64  # rows that become one Arrow batch: few, as one row may hold a long prompt
 _BATCHES = 256  # batches, of which one is made
@@ -39,14 +41,15 @@ class Chunk(NamedTuple):
 class Lines:
     """JSON lines: `data/<split>.jsonl`."""
 
-    def __init__(self, folder: Path, split: str, header: Any = None) -> None:
+    def __init__(self, folder: Path, split: str, exporter: str, header: Any = None) -> None:
         self._path = folder / "data" / f"{split}.jsonl"
-        self._header = None if header is None else encode(header) + b"\n"
+        self._exporter = exporter
+        self._header = None if header is None else line_of(header, exporter)
         self._file: Any = None
 
     def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
         for row in rows:
-            data = row if isinstance(row, bytes) else encode(row) + b"\n"
+            data = line_of(row, self._exporter)
             yield Chunk("", 1, data, len(data))
 
     def write(self, chunk: Chunk) -> None:
@@ -68,16 +71,17 @@ class Lines:
 class Documents:
     """One file a row: `data/<split>-<trajectory>.json`, or of another kind."""
 
-    def __init__(self, folder: Path, split: str, kind: str = "json") -> None:
+    def __init__(self, folder: Path, split: str, exporter: str, kind: str = "json") -> None:
         self._folder = folder / "data"
         self._split = split
+        self._exporter = exporter
         self._kind = kind
         self._paths: list[Path] = []
 
     def chunks(self, rows: Iterable[Any], name: str) -> Iterator[Chunk]:
         name = name if _NAME.fullmatch(name) else content_hash(name)  # an id is content: it must not lead out of the folder
         for number, row in enumerate(rows):
-            data = row if isinstance(row, bytes) else encode(row)
+            data = row if isinstance(row, bytes) and self._kind != "json" else json_of(row, self._exporter)
             file = f"{self._split}-{name}{f'-{number}' if number else ''}.{self._kind}"
             yield Chunk("", 1, (file, data), len(data))
 
@@ -94,7 +98,8 @@ class Documents:
 class Tables:
     """Parquet: `data/<split>-00000-of-00001.parquet`; of an exporter with several tables, `<table>/<split>-...`."""
 
-    def __init__(self, folder: Path, split: str, schema: Any, shards: Shards | None = None) -> None:
+    def __init__(self, folder: Path, split: str, exporter: str, schema: Any, shards: Shards | None = None) -> None:
+        self._exporter = exporter
         tables: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {"": schema}
         self._several = isinstance(schema, Mapping)
         self._schemas = tables
@@ -104,6 +109,10 @@ class Tables:
         held: dict[str, list[Any]] = {table: [] for table in self._schemas}
         for row in rows:
             table, fields = row if self._several else ("", row)
+            if table not in held:
+                raise InvalidInput(
+                    f"the exporter {self._exporter!r} gave a row of table {table!r}; its tables are {', '.join(held)}"
+                )
             held[table].append(fields)
             if len(held[table]) >= _ROWS:
                 yield self._chunk(table, held[table])
@@ -113,7 +122,14 @@ class Tables:
                 yield self._chunk(table, rest)
 
     def _chunk(self, table: str, rows: list[Any]) -> Chunk:
-        batch = arrow().RecordBatch.from_pylist(rows, schema=self._schemas[table])
+        schema = self._schemas[table]
+        try:
+            batch = arrow().RecordBatch.from_pylist(rows, schema=schema)
+        except Exception:
+            wrong = next((one for row in rows if (one := _wrong(row, schema)) is not None), None)
+            if wrong is None:
+                raise
+            raise InvalidInput(f"the exporter {self._exporter!r} gave a row that its schema can't hold: {wrong}") from None
         return Chunk(table, len(rows), batch, batch.nbytes)
 
     def write(self, chunk: Chunk) -> None:
@@ -122,6 +138,19 @@ class Tables:
     def close(self, needed: bool) -> list[Path]:
         """The files; a table without rows has an empty one, which says its columns."""
         return [path for table in self._tables.values() for path in table.close()]
+
+
+def _wrong(row: Any, schema: Any) -> str | None:
+    """What of a row is not of the schema."""
+    if not isinstance(row, Mapping):
+        return f"the row is of type {type(row).__name__}, and a dict was expected"
+    for field in schema:
+        value = row.get(field.name)
+        try:
+            arrow().array([value], field.type)
+        except Exception as error:
+            return f"{field.name} is of type {type(value).__name__}, and {field.type} was expected ({error})"
+    return None
 
 
 class _Table:
