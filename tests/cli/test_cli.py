@@ -254,6 +254,7 @@ def test_mistakes_are_one_sentence(filled: Path, tmp_path: Path) -> None:
         (["search", ""], 2, "a search needs at least one word"),
         (["search", '""'], 2, "a search needs at least one word"),
         (["ls", "--where", "colour=red"], 2, "no filter 'colour'; there are: ids, group"),
+        (["ls", "--where", "agent"], 2, "--where is written FILTER=VALUE; found 'agent'"),
         (["ls", "--where", "min-rewards=1"], 2, "limit; did you mean 'min_reward'?"),
         (["frobnicate"], 2, "invalid choice: 'frobnicate'"),
         (["ls", "--limit", "many"], 2, "a whole number was expected, not 'many'"),

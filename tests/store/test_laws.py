@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -334,3 +335,11 @@ def test_a_seal_tells_how_far_it_is(store: odograph.Store) -> None:
     told: list[tuple[int, int]] = []
     store.seal(progress=lambda done, total: told.append((done, total)))
     assert told == sorted(told) and told[-1][0] == told[-1][1] > 10_000
+
+
+def test_above_the_store_no_file_asks_for_its_folder() -> None:
+    """A store may be served elsewhere, or be tables in a bucket: what stands above takes its place, or a place beside it."""
+    source = Path(odograph.__file__).parent
+    above = [file for file in source.rglob("*.py") if file.relative_to(source).parts[0] not in ("store", "api")]
+    asks = re.compile(r"backend\.folder|\b_?store\.root\b")
+    assert len(above) > 300 and [str(file) for file in above if asks.search(file.read_text())] == []

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import odograph
+from odograph.viewer.answers import Answers
 from odograph.viewer.live import Live
 from tests.waiting import until
 
@@ -133,6 +134,12 @@ def test_who_listens_is_told_of_all_that_comes(store: odograph.Store) -> None:
             assert await anext(turns) == [run.id]
 
     asyncio.run(main())
+
+
+def test_the_pages_name_a_store_as_it_was_opened(tmp_path: Path) -> None:
+    """A folder by its own name, a store in memory as `memory:`, and not by the folder that it has on this machine."""
+    with odograph.open(tmp_path / "runs") as here, odograph.open("memory:") as held:
+        assert [Answers(one).info()["store"] for one in (here, held)] == ["runs", "memory:"]
 
 
 def test_a_mistake_is_one_sentence(viewer: Viewer, newest: str) -> None:

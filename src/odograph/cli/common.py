@@ -70,11 +70,13 @@ def filters_of(args: argparse.Namespace) -> FilterArgs:
     kinds = {one.name: one.kind for one in described()}
     found: dict[str, Any] = {name: value for name in kinds if (value := getattr(args, _dest(name), None)) is not None}
     for given in args.where:
-        name, _, value = given.partition("=")
+        name, mark, value = given.partition("=")
         name = name.strip().replace("-", "_")
         kind = kinds.get(name)
         if kind is None:
             raise InvalidInput(f"no filter {name!r}; there are: {', '.join(kinds)}{did_you_mean(name, kinds)}")
+        if not mark:
+            raise InvalidInput(f"--where is written FILTER=VALUE; found {given!r}")
         try:
             said: Any = [*found.get(name, ()), value] if kind is list else kind(value) if kind in (int, float) else value
         except ValueError:

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             for token, right in access.tokens.items():
                 url = address(args.host, port, token, tls=tls is not None)
                 if args.json:
-                    print_json({"url": url, "right": right, "store": str(store.root)})
+                    print_json({"url": url, "right": right, "store": str(store.backend)})
                 else:
                     print(f"{url} may {_MAY[right]}")
             sys.stdout.flush()

@@ -99,9 +99,10 @@ class Answers:
 
     def info(self) -> dict[str, Any]:
         """What a page needs to know before anything else."""
+        where = str(self.store.backend)
         return {
             "version": VERSION,
-            "store": str(self.store.root.name or self.store.root),
+            "store": where.rstrip("/").rpartition("/")[2] or where,
             "trajectories": self.store.count(**self._base),
             "filters": [{"name": one.name, "text": one.text} for one in described()],
             "states": STATES,

@@ -120,7 +120,7 @@ def discover(
     check_count("most", most)
     check_count("per_round", per_round, 2)
     config = config or LabelingConfig()
-    judge = config.made_judges()[0].working_for(store.backend.folder / "judge", store.backend.sink.redactor)
+    judge = config.made_judges()[0].working_for(store.backend.beside("judge"), store.backend.sink.redactor)
     ids = chosen(store, Rubric(technique="", text="", form=Form()), sample, seed, **filters)
     looking = _Looking(store, judge, config, question)
     found = Discovery(sessions=len(ids), estimate=looking.estimate(ids), dry_run=dry_run)

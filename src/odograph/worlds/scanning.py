@@ -36,12 +36,11 @@ _BATCH = 500  # trajectories that are read at once
 
 
 class Reading(Protocol):
-    """What a store's place and folder are, and what reads many trajectories."""
+    """Where a store is, and what reads many of its trajectories."""
 
     @property
     def here(self) -> Place: ...
-    @property
-    def folder(self) -> Path: ...
+    def beside(self, name: str) -> Path: ...
     @property
     def sink(self) -> Any: ...
     @property
@@ -108,10 +107,9 @@ def scan(
     if config.budget is None:
         config.budget = Budget()
     names = list(models) or list(rubric.judges) or [config.model]
-    folder = store.backend.folder
     redactor = store.backend.sink.redactor
     judges = [one for name in names for one in replace(config, model=name).made_judges()]
-    config.judges = [one.working_for(folder / "judge", redactor) for one in judges]
+    config.judges = [one.working_for(store.backend.beside("judge"), redactor) for one in judges]
     ids = chosen(store, rubric, sample, seed, **filters)
     about: dict[str, Any] = {
         "technique": rubric.technique,
