@@ -264,6 +264,9 @@ def test_mistakes_are_one_sentence(made: tuple[Path, Path, list[str]], tmp_path:
     for args, status, words in cases:
         done = run(store, *args, check=status)
         assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    keyless = {name: value for name, value in environment().items() if name != "OPENAI_API_KEY"}
+    done = subprocess.run(command(store, str(rubric), "--sample", "1"), env=keyless, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()[-1][:20]) == (2, "odograph: no key for")
     dead = ("--base-url", "http://127.0.0.1:9/v1", "--max-retries", "0", "--sample", "1")
     assert "http_error" in run(store, str(rubric), *dead, check=1).stdout
     with JudgeServer(lambda text: Say("no", 401)) as server:

@@ -17,6 +17,7 @@ from typing import Any, Protocol, Unpack
 import msgspec
 
 from ..asking.budget import Budget
+from ..errors import InvalidInput
 from ..store.backend import Place
 from ..store.filters import FilterArgs
 from .components import Label, Trajectory
@@ -29,6 +30,7 @@ from .rubrics import Rubric
 from .runtime import SyncWorld, SyncWorldRuntime
 from .sessions import WrittenBack
 from .settings import LabelingConfig
+from .storage import WorldError
 
 #: The namespace of the worlds that label by rubric files.
 NAMESPACE = "rubrics"
@@ -130,7 +132,12 @@ def scan(
         if on_estimate is not None:
             on_estimate(found.estimate)
         before = dict(config.budget.spent)
-        world.step()
+        try:
+            world.step()
+        except WorldError as error:
+            if isinstance(error.__cause__, InvalidInput):  # no key, say: that is the user's to mend, and no matter of a tick
+                raise error.__cause__ from None
+            raise
         found.spent = {name: spent - before[name] for name, spent in config.budget.spent.items()}
         _count(found, world, rubric, set(ids))
         found.from_journal = stages[1].said.get("from_journal", 0)
