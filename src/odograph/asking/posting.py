@@ -6,7 +6,10 @@ Errors are those of httpx2, whatever posts: whoever asks handles one kind. Nothi
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -26,6 +29,8 @@ class Response(msgspec.Struct, frozen=True):
     def text(self) -> str:
         return self.content.decode("utf-8", "replace")
 
+
+_CLOSING_SECONDS = 1.0
 
 _holders: dict[asyncio.AbstractEventLoop, AsyncGenerator[Any, None]] = {}
 _sessions: dict[asyncio.AbstractEventLoop, Any] = {}
@@ -67,12 +72,27 @@ async def _session(trusted: Any) -> Any:
     """The session of this event loop, open until the loop shuts down its generators: nobody has to close it."""
     loop = asyncio.get_running_loop()
     if loop not in _sessions:
+        _close_at_exit(os.getpid())
         for old in [one for one in _sessions if one.is_closed()]:  # loops that were closed without their generators
             del _sessions[old], _holders[old]
         holder = _living(loop, trusted)
         await anext(holder)  # which does not wait for anything
         _holders[loop] = holder
     return _sessions[loop]
+
+
+@cache
+def _close_at_exit(process: int) -> None:
+    atexit.register(_close, process)
+
+
+def _close(process: int) -> None:
+    """Closes what the loop that lasts as long as the process left open, of which aiohttp would complain. A forked child has no
+    thread that runs the loop."""
+    for loop, session in list(_sessions.items()) if process == os.getpid() else ():
+        if loop.is_running():
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(session.close(), loop).result(_CLOSING_SECONDS)
 
 
 async def _living(loop: asyncio.AbstractEventLoop, trusted: Any) -> AsyncGenerator[Any, None]:
