@@ -268,6 +268,20 @@ def rows(trajectory, left_out):
     assert "table.py' gave a row that its schema can't hold: n is of type set, and int64 was expected" in reason
 
 
+def test_an_object_in_a_request_is_told_of_and_not_sent(tmp_path: Path) -> None:
+    """A model would read the repr of an object as content: a dialect that puts one into a request fails the run before anything is
+    sent, and an agent's own params are refused."""
+    (tmp_path / "odd.py").write_text(example("A dialect").replace('"options": params, **beside}', '"options": {"stop": [{1}]}}'))
+    with odograph.open(tmp_path / "s") as store:
+        agent = odograph.Agent(model="m", dialect=str(tmp_path / "odd.py"), base_url="http://127.0.0.1:9")
+        (response,) = asyncio.run(odograph.Runners.run_task([odograph.Task(input="x", agent=agent)], store=store)).values()
+        assert response.status == "failed" and "no JSON: options.stop[0] is of type set" in str(response.msg)
+        assert store.trajectory(response.trajectory_id).llm_calls == []
+    for value, says in ((object(), "x is of type object"), (float("nan"), "x is nan"), ({1: 2}, "x has a key of type int")):
+        with pytest.raises(odograph.InvalidInput, match=f"params go into requests, as JSON: {says}"):
+            odograph.Agent(model="m", params={"x": value})
+
+
 def test_a_reward_function_is_one_file(recorded: Path) -> None:
     """A reward function in a file scores a store."""
     (recorded / "rewards.py").write_text(example("A reward function"))

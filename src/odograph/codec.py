@@ -23,7 +23,7 @@ import orjson
 from .bounds import has_null, is_finite, is_small
 from .errors import InvalidInput, NewerStore
 from .guard import of_a_signal, with_room
-from .plain import OPTIONS, one_level, plain_of, tagged
+from .plain import OPTIONS, foreign, one_level, plain_of, tagged
 from .types import KINDS, SCHEMA_VERSION, TAG, AnyRecord, Edit, Tokens
 
 # --- encoding -------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def _encode_strange(value: Any) -> bytes:
 
 def encode_finite(value: Any) -> bytes:
     """JSON to be sent, of values that came from JSON or were checked before: no NaN is looked for. Half a surrogate pair, which
-    UTF-8 can't hold, becomes a question mark."""
+    UTF-8 can't hold, becomes a question mark. Raises InvalidInput for an object: who gets it would read its repr as content."""
     try:
         return orjson.dumps(value, None, OPTIONS)
     except Exception as error:
@@ -71,6 +71,9 @@ def encode_finite(value: Any) -> bytes:
         except Exception as error:
             if of_a_signal(error):
                 raise
+            wrong = foreign(value)
+            if wrong is not None:
+                raise InvalidInput(f"what is sent is no JSON: {wrong[0] or 'a value'} {wrong[1]}") from None
             return encode(value)
 
 

@@ -17,6 +17,7 @@ from ..dialects import Choice, Tool, ToolCall
 from ..dialects.shapes import was_cut, was_stopped
 from ..dialects.strict import strict
 from ..errors import InvalidInput, check_count, check_seconds
+from ..plain import foreign
 from ..trajectory import Trajectory
 from ..types import Edit, Status
 from .answers import answer_as, is_wrapped, wrapped
@@ -133,6 +134,8 @@ class Agent:
         for what, values in (("params", params), ("headers", headers)):
             if values is not None and not isinstance(values, dict):
                 raise TypeError(f"{what} is a dict, not {values!r}")
+        if (wrong := foreign(params)) is not None:
+            raise InvalidInput(f"params go into requests, as JSON: {wrong[0] or 'params'} {wrong[1]}")
         if isinstance(once, str):
             raise TypeError(f"once is a list of names of tools, not {once!r}")
         check_count("max_steps", max_steps)

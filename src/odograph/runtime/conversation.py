@@ -169,7 +169,8 @@ class State(Generic[A]):
             data += b"," + encode_finite(item)
         self._sent = rest, data
         whole = b"[%b%b]" % (encode_finite(items[0]), data)
-        return b"{%b}" % b",".join(encode_finite(k) + b":" + (whole if k == name else encode_finite(v)) for k, v in body.items())
+        fields = (encode_finite(k) + b":" + whole if k == name else encode_finite({k: v})[1:-1] for k, v in body.items())
+        return b"{%b}" % b",".join(fields)
 
     def shaped(self, messages: list[dict[str, Any]]) -> list[Any]:
         """Chat-shaped messages in the form of the history."""
