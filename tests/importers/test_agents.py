@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph import importers
 from odograph.cli import main
+from odograph.importers.places import places
 
 from . import agents
 from .agents import AIDER, LINES, WHOLE
@@ -596,11 +597,41 @@ def test_a_database_that_is_damaged_or_foreign(store: odograph.Store, tmp_path: 
     assert damaged.read_bytes() == bytes(data)
 
 
+#: What each agent calls the folder of its own, and where it keeps its sessions there.
+ELSEWHERE = {
+    "XDG_DATA_HOME": ("amp", "amp/threads"),
+    "XDG_CONFIG_HOME": ("roo-code", "Code/User/globalStorage/rooveterinaryinc.roo-cline/tasks"),
+    "CLAUDE_CONFIG_DIR": ("claude-code", "projects"),
+    "CODEX_HOME": ("codex", "sessions"),
+    "GEMINI_CLI_HOME": ("gemini-cli", ".gemini/tmp"),
+    "PI_CODING_AGENT_DIR": ("pi", "sessions"),
+    "OPENCLAW_STATE_DIR": ("openclaw", "agents"),
+    "GOOSE_PATH_ROOT": ("goose", "data/sessions"),
+    "KIMI_SHARE_DIR": ("kimi", "sessions"),
+    "KIMI_CODE_HOME": ("kimi-code", "sessions"),
+    "CONTINUE_GLOBAL_DIR": ("continue", "sessions"),
+    "COPILOT_HOME": ("copilot", "session-state"),
+}
+
+
+def test_sessions_that_lie_elsewhere_are_found(tmp_path: Path, monkeypatch: Any) -> None:
+    """A folder that an environment variable gives an agent is looked at, and what editors keep where they work from elsewhere."""
+    for name, (agent, place) in ELSEWHERE.items():
+        (tmp_path / name / place).mkdir(parents=True)
+        (tmp_path / name / place / "s.jsonl").write_text(agent)
+        monkeypatch.setenv(name, str(tmp_path / name))
+    remote = tmp_path / "home/.vscode-server/data/User/globalStorage/saoudrizwan.claude-dev/tasks"
+    remote.mkdir(parents=True)
+    (remote / "s.json").write_text("cline")
+    found = {(p.agent, p.path) for p in places(tmp_path / "home", tmp_path)}
+    assert found == {("cline", remote), *((agent, tmp_path / name / place) for name, (agent, place) in ELSEWHERE.items())}
+
+
 def test_what_is_on_the_machine(store: odograph.Store, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     """`odograph import` without a path lists the sessions of the agents of this machine, and imports them after `--yes`."""
     home = tmp_path / "home"
     monkeypatch.setenv("HOME", str(home))
-    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME"):
+    for name in ELSEWHERE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     assert main(["--store", str(store.root), "import"]) == 1

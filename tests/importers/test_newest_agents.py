@@ -712,3 +712,26 @@ def test_how_a_command_ended_stands_where_each_program_puts_it(tmp_path: Path, c
     }
     found = {name: of(Action, one(name, path))[0].ok for name, path in sessions.items()}
     assert found == dict.fromkeys(sessions, ok)
+
+
+def test_thoughts_of_continue_are_of_the_answer_behind_them(tmp_path: Path) -> None:
+    """A thought stands before its answer: it is the answer's, in no prompt for it and in all later ones, with its signature."""
+
+    def entry(role: str, content: str, **more: Any) -> dict[str, Any]:
+        return {"message": {"role": role, "content": content, **more}, "contextItems": []}
+
+    asked = {"id": "c1", "type": "function", "function": {"name": "run_terminal_command", "arguments": "{}"}}
+    ended = {"toolCallId": "c1", "status": "done", "output": [{"name": "Terminal", "content": "twine", "status": "Command failed with exit code 1"}]}  # fmt: skip
+    history = [
+        entry("user", "Mend"), entry("thinking", "which knot", signature="s"), {**entry("assistant", "", toolCalls=[asked]), "toolCallStates": [ended]},
+        entry("assistant", "Mended"), entry("user", "And the oar"), entry("thinking", "which oar"),
+    ]  # fmt: skip
+    path = write(tmp_path / "c.json", {"sessionId": "c", "workspaceDirectory": "/w", "history": history})
+    session = one("continue", path)
+    calls = of(LLMCall, session)
+    assert [c.reasoning for c in calls] == ["which knot", None]
+    assert "which knot" not in prompts(session)[0] and "which knot" in prompts(session)[1]
+    assert calls[0].extra is not None and calls[0].extra["thinking"] == [{"content": "which knot", "signature": "s"}]
+    assert of(Action, session)[0].ok is False
+    (note,) = (n for n in of(Note, session) if n.name == "unanswered")
+    assert [m.get("reasoning_content", m["content"]) for m in note.data["messages"]] == ["And the oar", "which oar"]

@@ -20,6 +20,8 @@ class Place(msgspec.Struct, frozen=True):
 
 #: The folders of editors, and what extensions keep in them.
 _EDITORS = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
+#: Where the extensions of an editor keep them on a machine that the editor works on from another.
+_SERVERS = ("vscode-server", "vscode-server-insiders", "vscodium-server", "cursor-server", "windsurf-server")
 _EXTENSIONS = {
     "cline": "saoudrizwan.claude-dev",
     "roo-code": "rooveterinaryinc.roo-cline",
@@ -54,28 +56,31 @@ def _known(home: Path, here: Path) -> Iterator[tuple[str, Path]]:
     yield from (("claude-code", folder / "projects") for folder in (claude, config / "claude"))
     codex = _of("CODEX_HOME", home / ".codex")
     yield from (("codex", codex / name) for name in ("sessions", "archived_sessions"))
-    yield "gemini-cli", home / ".gemini" / "tmp"
+    yield "gemini-cli", _of("GEMINI_CLI_HOME", home) / ".gemini" / "tmp"
     yield from (("qwen-code", home / ".qwen" / name) for name in ("projects", "tmp"))
-    yield "pi", home / ".pi" / "agent" / "sessions"
-    yield "openclaw", home / ".openclaw" / "agents"
+    yield "pi", _of("PI_CODING_AGENT_DIR", home / ".pi" / "agent") / "sessions"
+    yield "openclaw", _of("OPENCLAW_STATE_DIR", home / ".openclaw") / "agents"
     yield from (("opencode", file) for file in sorted((data / "opencode").glob("opencode*.db")))
     yield from (("kilo-code", file) for file in sorted((data / "kilo").glob("kilo*.db")))
     yield from (("goose", folder / "goose" / "sessions") for folder in (data, support / "Block", roaming / "Block"))
+    if root := os.environ.get("GOOSE_PATH_ROOT"):
+        yield "goose", Path(root) / "data" / "sessions"
     yield "amp", data / "amp" / "threads"
     yield "droid", home / ".factory" / "sessions"
-    yield "kimi", home / ".kimi" / "sessions"
+    yield "kimi", _of("KIMI_SHARE_DIR", home / ".kimi") / "sessions"
     yield "kimi-code", _of("KIMI_CODE_HOME", home / ".kimi-code") / "sessions"
-    yield "continue", home / ".continue" / "sessions"
-    yield "copilot", home / ".copilot" / "session-state"
+    yield "continue", _of("CONTINUE_GLOBAL_DIR", home / ".continue") / "sessions"
+    yield "copilot", _of("COPILOT_HOME", home / ".copilot") / "session-state"
     yield from (("cline", home / ".cline" / "data" / name) for name in ("sessions", "tasks"))
     yield "cursor", home / ".cursor" / "chats"
     yield from (("cursor", folder) for folder in sorted((home / ".cursor" / "projects").glob("*/agent-transcripts")))
+    users = [base / editor / "User" for base in (config, support, roaming) for editor in _EDITORS]
+    users += [home / f".{server}" / "data" / "User" for server in _SERVERS]
+    for user in users:
+        yield from ((agent, user / "globalStorage" / name / "tasks") for agent, name in _EXTENSIONS.items())
+        yield from (("copilot-chat", folder) for folder in sorted((user / "workspaceStorage").glob("*/chatSessions")))
+        yield "copilot-chat", user / "globalStorage" / "emptyWindowChatSessions"
     for base in (config, support, roaming):
-        for editor in _EDITORS:
-            user = base / editor / "User"
-            yield from ((agent, user / "globalStorage" / name / "tasks") for agent, name in _EXTENSIONS.items())
-            yield from (("copilot-chat", folder) for folder in sorted((user / "workspaceStorage").glob("*/chatSessions")))
-            yield "copilot-chat", user / "globalStorage" / "emptyWindowChatSessions"
         yield "cursor", base / "Cursor" / "User" / "globalStorage" / "state.vscdb"
     yield from (("aider", folder / ".aider.chat.history.md") for folder in dict.fromkeys((here, home)))
 

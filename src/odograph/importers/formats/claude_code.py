@@ -26,7 +26,7 @@ from .. import blocks, peek
 from ..session import NotBegun, Session, observed_where, parse_time
 from ..views import MOST, Messages
 from .claude_asked import attached, command, prompt, typed
-from .claude_files import Agent, File, agents_of, files_of_agents, is_program, parent_of, put_in_place, session_of
+from .claude_files import Agent, File, agents_of, files_of_agents, is_program, names_of, parent_of, put_in_place, session_of
 from .claude_talk import Chain, Said, Spot, is_prompt, otherwise
 
 NAME = "claude-code"
@@ -123,7 +123,8 @@ class _Reader:
             was, when = _identity(parent.of, first, parent.first)
             replies = [e for e in file.events[: self.shared] if e.get("type") == "assistant" and not e.get("isSidechain")]
             self.fork = Fork(trajectory=Session(NAME, *was, started=when).id, step=len(replies), reason="resumed")
-        self.agents = agents_of(file, agent_file)
+        self.agents = dict(enumerate(agents_of(file, agent_file)))
+        self.named = names_of(self.agents.values())
         self.alone = all(e.get("isSidechain") for e in file.events if "message" in e)
         self.chains: dict[str | None, Chain] = {None: Chain(None, None)}
         self.chain_of: dict[str, str | None] = {}
@@ -161,7 +162,7 @@ class _Reader:
             ),
             "start",
         )
-        known = {a.id for a in self.agents}
+        known = {a.id for a in self.agents.values()}
         for index in range(len(events)):
             event, events[index] = events[index], {}  # a line that is read is let go
             self.silent = index < self.shared
@@ -179,7 +180,7 @@ class _Reader:
             self._add(self.chains[None], event)
         self.silent = False
         while self.agents:
-            agent = self.agents.pop(0)
+            agent = self.agents.pop(next(iter(self.agents)))
             self._agent(agent, agent.call)
         for chain in self.chains.values():
             self._leave(chain)
@@ -191,9 +192,10 @@ class _Reader:
         """The sub-agents whose result a line is: what they did stands before it, as it came."""
         about = obj(event.get("toolUseResult")).get("agentId")
         calls = [b.get("tool_use_id") for b in dicts(obj(event.get("message")).get("content")) if b.get("type") == "tool_result"]
-        while calls and (agent := next((a for a in self.agents if a.call in calls or a.id == about), None)) is not None:
-            self.agents.remove(agent)
-            self._agent(agent, agent.call or text(calls[0]))
+        for name in filter(None, map(text, (*calls, about) if calls else ())):
+            for n in self.named.get(name, ()):
+                if (agent := self.agents.pop(n, None)) is not None:
+                    self._agent(agent, agent.call or text(calls[0]))
 
     def _agent(self, agent: Agent, call: str | None) -> None:
         """A sub-agent that has a file of its own, and the tool call that started it, where that is known."""

@@ -151,17 +151,26 @@ def session_of(path: Path) -> Path | None:
 def agents_of(file: File, named: Path | None) -> list[Agent]:
     """The sub-agents of a session: those in the folder beside its file, and those beside it that it or `named` speaks of."""
     path = file.path
-    paths = files_of_agents(path)
+    paths = dict.fromkeys(files_of_agents(path))  # a session may have many: none is looked for in a list
     for event in file.events:
         id = obj(event.get("toolUseResult")).get("agentId")
         if isinstance(id, str) and id and "/" not in id and "\0" not in id and len(id) < 100:
             beside = path.with_name(f"agent-{id}.jsonl")
             if beside not in paths and beside.is_file():
-                paths.append(beside)
-    if named is not None and named not in paths:
-        paths.append(named)
+                paths[beside] = None
+    if named is not None:
+        paths[named] = None
     found = [_agent(p) for p in paths if p != path]
     return sorted((a for a in found if a.events), key=_order)
+
+
+def names_of(agents: Iterable[Agent]) -> dict[str, list[int]]:
+    """Which of the agents go by the id of a tool call, or by an agent's."""
+    found: dict[str, list[int]] = {}
+    for n, agent in enumerate(agents):
+        for name in filter(None, (agent.id, agent.call)):
+            found.setdefault(name, []).append(n)
+    return found
 
 
 def files_of_agents(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Sessions of Continue (`~/.continue/sessions/<id>.json`): `{sessionId, title, workspaceDirectory, history[]}`.
 
-An entry of the history has a message and, of an assistant's, the states of its tool calls with their outputs.
+An entry of the history has a message and, of an assistant's, the states of its tool calls with their outputs. A thought is a
+message of its own (`thinking`), before the answer that it is of.
 
 Source: continuedev/continue, core/index.d.ts (Session, ChatHistoryItem).
 """
@@ -48,8 +49,10 @@ def read(path: Path) -> Iterator[Session]:
     session.add(Start(task=task, agent="continue", model=model, metadata={"source": source}), "start")
     transcript = Transcript(session, model=model)
     answered: set[str | None] = set()
+    thoughts: list[dict[str, Any]] = []
     for entry in entries:
-        _entry(transcript, entry, answered)
+        _entry(transcript, entry, answered, thoughts)
+    _alone(transcript, thoughts)
     transcript.close()
     yield session
 
@@ -58,22 +61,31 @@ def _titled(entry: dict[str, Any]) -> str | None:
     return next((m for log in dicts(entry.get("promptLogs")) if (m := text(log.get("modelTitle")))), None)
 
 
-def _entry(transcript: Transcript, entry: dict[str, Any], answered: set[str | None]) -> None:
-    """`answered`: the tool calls whose results are in the conversation."""
+def _alone(transcript: Transcript, thoughts: list[dict[str, Any]]) -> None:
+    """Thoughts that no answer followed."""
+    for thought in thoughts:
+        transcript.saw({"role": "assistant", "content": None, "reasoning_content": thought.get("content")}, observed=False)
+    thoughts.clear()
+
+
+def _entry(transcript: Transcript, entry: dict[str, Any], answered: set[str | None], thoughts: list[dict[str, Any]]) -> None:
+    """`answered`: the tool calls whose results are in the conversation. `thoughts`: those of the answer that comes next."""
     message = entry["message"]
     role = message.get("role")
     if role == "thinking":
-        transcript.saw(
-            {"role": "assistant", "content": None, "reasoning_content": message.get("content")}, observed=False, noted=True
-        )
+        thoughts.append(message)
         return
+    if role != "assistant":
+        _alone(transcript, thoughts)
     sent = {k: v for k, v in message.items() if k not in ("toolCalls", "usage", "toolCallId", "id")}
     if role == "assistant":
         if message.get("toolCalls"):
             sent["tool_calls"] = message["toolCalls"]
         usage = obj(message.get("usage"))
         cents = number(usage.get("cost_cents"))
-        thoughts = text(obj(entry.get("reasoning")).get("text"))
+        found = [t for one in thoughts if (t := content_text(one.get("content")))]
+        if found:
+            sent["reasoning_content"] = "\n\n".join(found)
         transcript.replied(
             sent,
             model=text(usage.get("model")) or transcript.model,
@@ -81,8 +93,10 @@ def _entry(transcript: Transcript, entry: dict[str, Any], answered: set[str | No
             prompt_tokens=integer(usage.get("prompt_tokens")),
             completion_tokens=integer(usage.get("completion_tokens")),
             cost=cents / 100 if cents is not None else None,
-            reasoning=thoughts,
+            reasoning="\n\n".join(found) or text(obj(entry.get("reasoning")).get("text")),
+            extra={"thinking": [without(one, "role") for one in thoughts]} if thoughts else None,
         )
+        thoughts.clear()
         for state in dicts(entry.get("toolCallStates")) or dicts([entry.get("toolCallState")]):
             answered |= _result(transcript, state)
         return
@@ -106,6 +120,8 @@ def _result(transcript: Transcript, state: dict[str, Any]) -> set[str | None]:
         return set()
     id = text(state.get("toolCallId"))
     told = content_text([{"text": o.get("content")} for o in dicts(output)])
-    transcript.result(id, result=told if told is not None else "", ok=_OK.get(str(state.get("status"))), extra={"output": output})
+    ok = _OK.get(str(state.get("status")))
+    failed = any(str(o.get("status")).startswith("Command failed") for o in dicts(output))  # the tool did what it was to do
+    transcript.result(id, result=told if told is not None else "", ok=ok and not failed, extra={"output": output})
     transcript.saw({"role": "tool", "tool_call_id": id, "content": told or ""})
     return {id}
