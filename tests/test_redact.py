@@ -216,6 +216,37 @@ def test_a_history_that_was_changed_is_recorded_as_it_was_sent(tmp_path: Path) -
     assert read == sent
 
 
+def test_a_message_that_an_agent_changes_in_place_is_looked_at_again(tmp_path: Path) -> None:
+    """The same object holds another text at the next call: its secret is none of the store's."""
+    message: dict[str, Any] = {"role": "user", "content": "hello"}
+    with odograph.open(tmp_path, redact=True) as store:
+        with store.record(task="t") as run:
+            for content in ("hello", f"hello {SECRETS['api_key']}", "bye"):
+                message["content"] = content
+                with run.step() as step:
+                    step.llm_call(model="m", messages=[message], response="yo")
+        read = [call.messages[0]["content"] for call in store.trajectory(run.id).llm_calls]
+    assert read == ["hello", "hello [redacted:api_key]", "bye"]
+    assert grep(tmp_path, SECRETS["api_key"]) == []
+
+
+def test_what_was_redacted_before_is_counted_with_what_is_found_now() -> None:
+    """A record that says already how much was taken out of it goes on counting."""
+    note = {"text": f"{SECRETS['api_key']}", "extra": {"redacted": {"api_key": 2, "jwt": 1}, "by": "me"}}
+    kept, _ = Redactor(True).fields("note", note, History())
+    assert kept["extra"] == {"redacted": {"api_key": 3, "jwt": 1}, "by": "me"}
+    kept, _ = Redactor(lambda text: text.replace("x", "y")).fields("note", {"text": ["x", "a", "xx"]}, History())
+    assert kept == {"text": ["y", "a", "yy"], "extra": {"redacted": {"function": 2}}}
+
+
+def test_what_is_nested_too_deep_to_be_looked_at_is_taken_out_whole() -> None:
+    value: list[Any] = []
+    for _ in range(200_000):
+        value = [value]
+    found: Counter[str] = Counter()
+    assert (Redactor(True).value({"a": [value]}, found), found) == ("[redacted:too_deep]", {"too_deep": 1})
+
+
 def test_what_only_looks_like_bytes_is_looked_at(tmp_path: Path) -> None:
     """Content in the form that bytes are kept in, whose base64 is none, hides no secret; a secret in bytes is counted."""
     secret = SECRETS["api_key"]
@@ -256,6 +287,7 @@ def test_the_arguments_of_a_program(tmp_path: Path) -> None:
     assert action.extra["redacted"] == {"named_secret": 3}
     given = action.arguments["command"]
     assert given == ["login", "--db-password", "[redacted:named_secret]", *argv[3:]]
+    assert Redactor(True).value(argv[1:3], Counter()) == ["--db-password", "[redacted:named_secret]"]
     assert all("hunter2Zx81jQmV0-user" in told and '0"' not in told and "0\\" not in told for told in action.result)
 
 

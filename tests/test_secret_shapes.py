@@ -186,6 +186,7 @@ FAKES = [
     *((f"https://api.telegram.org/bot1234{digits}:{key}/x", key[2:]) for digits, key in ((made(6, string.digits), "AA" + made(33)),)),
     *((f"token {key}", key) for key in (base64.b64encode(("eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIx" + made(20) + "." + made(43)).encode()).decode(),)),
     *((f"https://hooks.slack.com/services/T{made(8)}/B{made(8)}/{key}", key) for key in (made(24),)),
+    *((f"the bot has {key}", key) for size in (23, 24, 25) for key in ("M" + made(size) + "." + made(6) + "." + made(30),)),
 ]  # fmt: skip
 
 INNOCENTS = [
@@ -212,6 +213,7 @@ INNOCENTS = [
     *(f"curl -u {words} https://x.io" for words in ("user:password", "$USER:$PASS", "<user>:<password>", "admin:admin", "name")),
     *("curl https://x.io; docker run\n-u 1000:1000x9 img", "docker run -u 1000:1000x9 img", "Authorization: Token <your token>", "authorization = AuthorizationPolicy.objects"),
     "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
+    *(f"machine x.io login ann password {word}" for word in ("minioadmin", "your-password")),
     *("Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
 ]  # fmt: skip
 
@@ -297,6 +299,8 @@ def test_secrets_come_in_order_and_apart_and_as_what_they_are_for_certain() -> N
     found = secrets_in("\n".join(text for text, _ in FAKES))
     assert len(found) > 100
     assert all(one.stop <= after.start for one, after in pairwise(found))
+    pem = f"-----BEGIN {'PRIVATE KEY'}-----{made(64)}-----END {'PRIVATE KEY'}-----"
+    assert [s.kind for s in secrets_in(pem + "AKIA" + made(16, string.ascii_uppercase))] == ["private_key", "aws_access_key"]
     key = "ghp" + "_" + "aB7" + made(33)
     assert [(s.kind, s.certain) for s in secrets_in(f"api_key = 'v1-{key}'")] == [("github_token", True)]
 
