@@ -186,6 +186,8 @@ FAKES = [
     *((f"https://api.telegram.org/bot1234{digits}:{key}/x", key[2:]) for digits, key in ((made(6, string.digits), "AA" + made(33)),)),
     *((f"token {key}", key) for key in (base64.b64encode(("eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIx" + made(20) + "." + made(43)).encode()).decode(),)),
     *((f"https://hooks.slack.com/services/T{made(8)}/B{made(8)}/{key}", key) for key in (made(24),)),
+    ("late_" + "ghp" + "_" + "aB7" + made(33), "ghp" + "_" + "aB7"),
+    ("Cookie: sid=" + "k9Qw3Er7Ty1Ui5Op", "k9Qw3Er7Ty1Ui5Op"),
     *((f"the bot has {key}", key) for size in (23, 24, 25) for key in ("M" + made(size) + "." + made(6) + "." + made(30),)),
 ]  # fmt: skip
 
@@ -214,7 +216,8 @@ INNOCENTS = [
     *("curl https://x.io; docker run\n-u 1000:1000x9 img", "docker run -u 1000:1000x9 img", "Authorization: Token <your token>", "authorization = AuthorizationPolicy.objects"),
     "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
     *(f"machine x.io login ann password {word}" for word in ("minioadmin", "your-password")),
-    *("Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
+    *("facade" * 5 + "fa.WindowSettingsOf", "SETTINGS_KEY=WindowSettingsManagerOfTheLastDecade"),
+    *("Cookie: sid=k9Qw3Er7Ty1Ui5O", "Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
 ]  # fmt: skip
 
 
@@ -276,7 +279,7 @@ _ORDINARY = [
     "xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "tvly-", "fw_", "xapp-", "ico-", "LTAI", "SK", "ABIA",
     "ACCA", "xoxc-", "xoxd-", "xoxe.xoxp-", "oy2", "NRII-", "NRJS-", "NRBR-", "NRAA-", "AQVN", "ATBB", "tskey-auth-",
     "tskey-api-", "tskey-client-", "rnd_", "esecret_", "pa-", "AKID", "vcp_", "vca_", "vci_", "vcr_", "vck_", "sess-", "s.",
-    "secret_", "secret-", "ak-", "as-", "cio", "bu_", "nk-", "app-", "dataset-",
+    "secret_", "secret-", "ak-", "as-", "cio", "bu_", "nk-", "app-", "dataset-", "Bearer ",
 ]  # fmt: skip
 
 
