@@ -187,7 +187,7 @@ FAKES = [
     *((f"token {key}", key) for key in (base64.b64encode(("eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIx" + made(20) + "." + made(43)).encode()).decode(),)),
     *((f"https://hooks.slack.com/services/T{made(8)}/B{made(8)}/{key}", key) for key in (made(24),)),
     ("late_" + "ghp" + "_" + "aB7" + made(33), "ghp" + "_" + "aB7"),
-    ("Cookie: sid=" + "k9Qw3Er7Ty1Ui5Op", "k9Qw3Er7Ty1Ui5Op"),
+    *((text + "k9Qw3Er7Ty1Ui5Op", "k9Qw3Er7Ty1Ui5Op") for text in ("Cookie: sid=", "api_key = ")),
     *((f"the bot has {key}", key) for size in (23, 24, 25) for key in ("M" + made(size) + "." + made(6) + "." + made(30),)),
 ]  # fmt: skip
 
@@ -217,7 +217,7 @@ INNOCENTS = [
     "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
     *(f"machine x.io login ann password {word}" for word in ("minioadmin", "your-password")),
     *("facade" * 5 + "fa.WindowSettingsOf", "SETTINGS_KEY=WindowSettingsManagerOfTheLastDecade"),
-    *("Cookie: sid=k9Qw3Er7Ty1Ui5O", "Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
+    *("Cookie: sid=k9Qw3Er7Ty1Ui5O", "api_key = k9Qw3Er7Ty1Ui5O", "Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
 ]  # fmt: skip
 
 

@@ -224,7 +224,17 @@ def test_one_candidate_is_a_truncation(given: Any, cut: list[str]) -> None:
     assert truncation(odograph.Call(call)) == cut
 
 
-@pytest.mark.parametrize("body", [["x", None, {"index": 0}], "x", [{"index": 0, "logprobs": "x"}], [[0]]])
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["x", None, {"index": 0}],
+        "x",
+        [{"index": 0, "logprobs": "x"}],
+        [[0]],
+        [{"logprobs": {"content": [{"token": 1}]}}],
+        [{"logprobs": {"content": ["x"]}}],
+    ],
+)
 def test_choices_that_are_none_say_no_text(body: Any) -> None:
     """A backend may answer any JSON: what is no choice has no text of tokens."""
     call = History().call([1, 2], [10], response={"choices": body})

@@ -199,6 +199,48 @@ def test_what_nobody_declared_has_a_class(prompt: list[int], now: list[tuple[str
     assert h.chain().nodes[1].kind == kind
 
 
+def message(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def tool_call(arguments: str) -> list[dict[str, Any]]:
+    return [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]
+
+
+_TOLD = [message("system", "s"), message("user", "one two")]
+_ANSWER, _NEXT = message("assistant", "a"), message("user", "r")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kind"),
+    [
+        (_TOLD, [_TOLD[0], message("user", "one"), _ANSWER, _NEXT], "truncation"),
+        (_TOLD, [_TOLD[0], message("user", "two"), _ANSWER, _NEXT], "truncation"),
+        (_TOLD, [_TOLD[0], message("user", ""), _ANSWER, _NEXT], "rewrite"),
+        (_TOLD, [_TOLD[0], message("user", "one two three"), _ANSWER, _NEXT], "rewrite"),
+        (_TOLD, [_TOLD[0], message("user", "x"), _TOLD[1], _ANSWER, _NEXT], "rewrite"),
+        (
+            [*_TOLD, message("assistant", "b", tool_calls=tool_call("{}"))],
+            [*_TOLD, message("assistant", "b", tool_calls=tool_call('{"x": 1}')), _ANSWER, _NEXT],
+            "rewrite",
+        ),
+        ([*_TOLD, message("assistant", "b", reasoning="why")], [*_TOLD, message("assistant", "b"), _ANSWER, _NEXT], "reasoning"),
+        (
+            [*_TOLD, message("assistant", "b", reasoning="why")],
+            [*_TOLD, message("assistant", "b", reasoning="why"), _ANSWER, _NEXT],
+            "template",
+        ),
+    ],
+)
+def test_what_became_of_messages_has_a_class(before: list[dict[str, Any]], now: list[dict[str, Any]], kind: str) -> None:
+    """A message that is cut at either end, put in between, asked otherwise, or sent back without its reasoning."""
+    h = History()
+    h.call([1, 2, 5], [10], request={"model": "m", "messages": before}, response="a")
+    h.call([1, 2, 6, 10, 50], [20], request={"model": "m", "messages": now})
+    first, second = h.chain().nodes
+    assert (first.kind, first.deleted, first.inserted, second.kind) == ("start", 0, 0, kind)
+
+
 @pytest.mark.parametrize(
     ("tool", "ok", "conversations"), [("transfer_to_a", True, 1), ("transfer_to_a", False, 2), ("ask_b", True, 2)]
 )
@@ -560,6 +602,39 @@ def test_what_an_edit_cut_of_the_last_answer_is_not_trained_in_a_demonstration()
     h.edit(h.call([1, 2], [10, 11, 12, 13]), [Kept(0, 2)])
     assert h.rows("env") == [([1, 2, 10, 11, 12, 13], "001111")]
     assert h.rows("env", deleted=False) == [([1, 2, 10, 11, 12, 13], "001100")]
+    for left, mask in (([Kept(2, 4)], "000011"), ([Kept(0, 1), Kept(3, 4)], "001001")):
+        h = History()
+        h.edit(h.call([1, 2], [10, 11, 12, 13]), left)
+        assert h.rows("env", deleted=False) == [([1, 2, 10, 11, 12, 13], mask)]
+
+
+def test_what_was_cut_later_of_an_answer_that_was_edited_is_not_trained() -> None:
+    """An edit put a token into an answer; a later prompt has the answer up to there. What stands behind it was cut, too."""
+    h = History()
+    h.edit(h.call([1], [10, 11, 12, 13]), [Kept(0, 2), Literal([77]), Kept(2, 4)])
+    h.call([1, 10, 11, 77, 12, 13, 50], [20])
+    h.call([1, 10, 11, 77, 50, 20, 60], [30])
+    assert [(n.kind, n.deleted) for n in h.chain().nodes] == [("start", 0), ("declared", 0), ("truncation", 2)]
+    assert h.rows("mask", deleted=False) == [([1, 10, 11, 77, 50, 20, 60, 30], "01100001")]
+    assert h.rows("env", deleted=False)[0] == ([1, 10, 11, 12, 13], "01100")
+
+
+def test_an_edit_that_changes_nothing_overlaps_none() -> None:
+    """Beside an edit that moves what the model wrote, too."""
+    h = History()
+    call = h.call([1], [10, 11, 12, 13])
+    h.edit(call, [Kept(2, 4), Kept(0, 2)])
+    h.edit(call, [Kept(0, 4)])
+    h.call([1, 12, 13, 10, 11, 50], [20])
+    assert h.chain().problems == {} and h.chain().nodes[1].kind == "declared"
+
+
+def test_an_edit_of_an_answer_that_was_asked_again_is_said_to_change_nothing() -> None:
+    h = History()
+    edit = h.edit(h.call([1], [10, 11], acted=False), [Kept(0, 1)])
+    h.call([1], [12, 13])
+    h.call([1, 12, 13, 50], [20])
+    assert h.chain().problems == {edit.id: f"its call {edit.base} is none of this policy's with token ids, or was asked again"}
 
 
 def test_edits_of_other_places_of_one_answer_are_both_kept() -> None:
