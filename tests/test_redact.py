@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import sqlite3
 import string
@@ -237,6 +238,24 @@ def test_what_was_redacted_before_is_counted_with_what_is_found_now() -> None:
     assert kept["extra"] == {"redacted": {"api_key": 3, "jwt": 1}, "by": "me"}
     kept, _ = Redactor(lambda text: text.replace("x", "y")).fields("note", {"text": ["x", "a", "xx"]}, History())
     assert kept == {"text": ["y", "a", "yy"], "extra": {"redacted": {"function": 2}}}
+
+
+def test_a_named_secret_has_eight_characters() -> None:
+    kept, found = Redactor(True).fields("note", {"password": "Xk92mQp", "other": {"password": "Xk92mQpz"}}, History())
+    assert kept["password"] == "Xk92mQp" and kept["other"] == {"password": "[redacted:named_secret]"}
+    assert found == {"named_secret": 1}
+
+
+def test_a_redactor_is_the_same_in_another_process() -> None:
+    """As judges take it there: by its patterns, or as the function that it is."""
+    for how, text in ((True, SECRETS["api_key"]), (["x[0-9]"], "x1"), (str.upper, "a")):
+        there = pickle.loads(pickle.dumps(Redactor(how)))
+        assert there.text(text, Counter()) == Redactor(how).text(text, Counter()) != text
+
+
+def test_a_stream_that_can_not_be_read_is_left_out_and_counted() -> None:
+    kept, found = Redactor(True).fields("llm_call", {"response": "x", "events": 5}, History())
+    assert "events" not in kept and found == {"unreadable": 1}
 
 
 def test_what_is_nested_too_deep_to_be_looked_at_is_taken_out_whole() -> None:

@@ -164,7 +164,7 @@ RULES = (
     _prefixed("square_token", "EAAA", _B64 + "{60}(?![A-Za-z0-9_-])"),
     _prefixed("grafana_key", "eyJrIjoi", _ALNUM + "{70,}"),
     _prefixed("openshift_token", "sha256~", _B64 + "{43}(?![A-Za-z0-9_-])"),
-    _prefixed("twilio_key", "SK", "[a-f0-9]{32}(?![A-Za-z0-9])", random=True),
+    _prefixed("twilio_key", "SK", "[a-f0-9]{32}(?![A-Za-z0-9])"),
     Rule(
         "airtable_token",
         "pat",
