@@ -114,7 +114,7 @@ def changed(node: ast.AST) -> ast.AST | None:
 
 
 def unbroken(tree: ast.AST) -> set[ast.AST]:
-    """What is not broken: types, which nothing runs, what a debugger shows, and how far up a warning points."""
+    """What is not broken: types, which nothing runs, what a debugger shows, how far up a warning points, and what only guards."""
     found: set[ast.AST] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
@@ -124,7 +124,7 @@ def unbroken(tree: ast.AST) -> set[ast.AST]:
             parts.append(node if node.name == "__repr__" else node.returns)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             parts.append(node)
-        elif isinstance(node, ast.keyword) and node.arg in ("stacklevel", "frozen", "kw_only"):
+        elif isinstance(node, ast.keyword) and node.arg in ("stacklevel", "frozen", "kw_only", "strict"):
             parts.append(node.value)
         found.update(below for part in parts if part is not None for below in ast.walk(part))
     return found

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -231,6 +232,14 @@ def test_a_message_that_an_agent_changes_in_place_is_looked_at_again(tmp_path: P
     assert grep(tmp_path, SECRETS["api_key"]) == []
 
 
+def test_a_secret_whose_letters_are_escaped_is_found_in_a_message_that_came_as_bytes() -> None:
+    key = SECRETS["github_token"]
+    escaped = "".join(f"\\u{ord(c):04x}" for c in key)
+    found: Counter[str] = Counter()
+    (kept,) = History().messages("k", [msgspec.Raw(f'{{"role":"user","content":"{escaped}"}}'.encode())], Redactor(True), found)
+    assert found == {"github_token": 1} and b"[redacted:github_token]" in bytes(kept)
+
+
 def test_what_was_redacted_before_is_counted_with_what_is_found_now() -> None:
     """A record that says already how much was taken out of it goes on counting."""
     note = {"text": f"{SECRETS['api_key']}", "extra": {"redacted": {"api_key": 2, "jwt": 1}, "by": "me"}}
@@ -241,9 +250,11 @@ def test_what_was_redacted_before_is_counted_with_what_is_found_now() -> None:
 
 
 def test_a_named_secret_has_eight_characters() -> None:
-    kept, found = Redactor(True).fields("note", {"password": "Xk92mQp", "other": {"password": "Xk92mQpz"}}, History())
-    assert kept["password"] == "Xk92mQp" and kept["other"] == {"password": "[redacted:named_secret]"}
+    found: Counter[str] = Counter()
+    given = [{"password": "Xk92mQp"}, {"password": "Xk92mQpz"}]
+    assert Redactor(True).value(given, found) == [{"password": "Xk92mQp"}, {"password": "[redacted:named_secret]"}]
     assert found == {"named_secret": 1}
+    assert Redactor(True).value(given[:1], found)[0] is given[0]  # nothing was found in it
 
 
 def test_a_redactor_is_the_same_in_another_process() -> None:
