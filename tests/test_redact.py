@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import sqlite3
 import string
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -216,6 +218,65 @@ def test_a_history_that_was_changed_is_recorded_as_it_was_sent(tmp_path: Path) -
     assert read == sent
 
 
+def test_a_message_that_an_agent_changes_in_place_is_looked_at_again(tmp_path: Path) -> None:
+    """The same object holds another text at the next call: its secret is none of the store's."""
+    message: dict[str, Any] = {"role": "user", "content": "hello"}
+    with odograph.open(tmp_path, redact=True) as store:
+        with store.record(task="t") as run:
+            for content in ("hello", f"hello {SECRETS['api_key']}", "bye"):
+                message["content"] = content
+                with run.step() as step:
+                    step.llm_call(model="m", messages=[message], response="yo")
+        read = [call.messages[0]["content"] for call in store.trajectory(run.id).llm_calls]
+    assert read == ["hello", "hello [redacted:api_key]", "bye"]
+    assert grep(tmp_path, SECRETS["api_key"]) == []
+
+
+def test_a_secret_whose_letters_are_escaped_is_found_in_a_message_that_came_as_bytes() -> None:
+    key = SECRETS["github_token"]
+    escaped = "".join(f"\\u{ord(c):04x}" for c in key)
+    found: Counter[str] = Counter()
+    (kept,) = History().messages("k", [msgspec.Raw(f'{{"role":"user","content":"{escaped}"}}'.encode())], Redactor(True), found)
+    assert found == {"github_token": 1} and b"[redacted:github_token]" in bytes(kept)
+
+
+def test_what_was_redacted_before_is_counted_with_what_is_found_now() -> None:
+    """A record that says already how much was taken out of it goes on counting."""
+    note = {"text": f"{SECRETS['api_key']}", "extra": {"redacted": {"api_key": 2, "jwt": 1}, "by": "me"}}
+    kept, _ = Redactor(True).fields("note", note, History())
+    assert kept["extra"] == {"redacted": {"api_key": 3, "jwt": 1}, "by": "me"}
+    kept, _ = Redactor(lambda text: text.replace("x", "y")).fields("note", {"text": ["x", "a", "xx"]}, History())
+    assert kept == {"text": ["y", "a", "yy"], "extra": {"redacted": {"function": 2}}}
+
+
+def test_a_named_secret_has_eight_characters() -> None:
+    found: Counter[str] = Counter()
+    given = [{"password": "Xk92mQp"}, {"password": "Xk92mQpz"}]
+    assert Redactor(True).value(given, found) == [{"password": "Xk92mQp"}, {"password": "[redacted:named_secret]"}]
+    assert found == {"named_secret": 1}
+    assert Redactor(True).value(given[:1], found)[0] is given[0]  # nothing was found in it
+
+
+def test_a_redactor_is_the_same_in_another_process() -> None:
+    """As judges take it there: by its patterns, or as the function that it is."""
+    for how, text in ((True, SECRETS["api_key"]), (["x[0-9]"], "x1"), (str.upper, "a")):
+        there = pickle.loads(pickle.dumps(Redactor(how)))
+        assert there.text(text, Counter()) == Redactor(how).text(text, Counter()) != text
+
+
+def test_a_stream_that_can_not_be_read_is_left_out_and_counted() -> None:
+    kept, found = Redactor(True).fields("llm_call", {"response": "x", "events": 5}, History())
+    assert "events" not in kept and found == {"unreadable": 1}
+
+
+def test_what_is_nested_too_deep_to_be_looked_at_is_taken_out_whole() -> None:
+    value: list[Any] = []
+    for _ in range(200_000):
+        value = [value]
+    found: Counter[str] = Counter()
+    assert (Redactor(True).value({"a": [value]}, found), found) == ("[redacted:too_deep]", {"too_deep": 1})
+
+
 def test_what_only_looks_like_bytes_is_looked_at(tmp_path: Path) -> None:
     """Content in the form that bytes are kept in, whose base64 is none, hides no secret; a secret in bytes is counted."""
     secret = SECRETS["api_key"]
@@ -256,6 +317,7 @@ def test_the_arguments_of_a_program(tmp_path: Path) -> None:
     assert action.extra["redacted"] == {"named_secret": 3}
     given = action.arguments["command"]
     assert given == ["login", "--db-password", "[redacted:named_secret]", *argv[3:]]
+    assert Redactor(True).value(argv[1:3], Counter()) == ["--db-password", "[redacted:named_secret]"]
     assert all("hunter2Zx81jQmV0-user" in told and '0"' not in told and "0\\" not in told for told in action.result)
 
 

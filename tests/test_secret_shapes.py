@@ -186,6 +186,12 @@ FAKES = [
     *((f"https://api.telegram.org/bot1234{digits}:{key}/x", key[2:]) for digits, key in ((made(6, string.digits), "AA" + made(33)),)),
     *((f"token {key}", key) for key in (base64.b64encode(("eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIx" + made(20) + "." + made(43)).encode()).decode(),)),
     *((f"https://hooks.slack.com/services/T{made(8)}/B{made(8)}/{key}", key) for key in (made(24),)),
+    ("late_" + "ghp" + "_" + "aB7" + made(33), "ghp" + "_" + "aB7"),
+    *((f"late_{key}", key) for key in ("ghp" + "_" + made(36, _LOWER),)),
+    ("--password " + "Xk92mQpz", "Xk92mQpz"),
+    *((f"token {key}", key) for key in (base64.b64encode(("eyJ" + "hbGciOiJkaXIifQ." + ".".join(made(30) for _ in range(4))).encode()).decode(),)),
+    *((text + "k9Qw3Er7Ty1Ui5Op", "k9Qw3Er7Ty1Ui5Op") for text in ("Cookie: sid=", "api_key = ")),
+    *((f"the bot has {key}", key) for size in (23, 24, 25) for key in ("M" + made(size) + "." + made(6) + "." + made(30),)),
 ]  # fmt: skip
 
 INNOCENTS = [
@@ -212,7 +218,11 @@ INNOCENTS = [
     *(f"curl -u {words} https://x.io" for words in ("user:password", "$USER:$PASS", "<user>:<password>", "admin:admin", "name")),
     *("curl https://x.io; docker run\n-u 1000:1000x9 img", "docker run -u 1000:1000x9 img", "Authorization: Token <your token>", "authorization = AuthorizationPolicy.objects"),
     "Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIiwiaWF0IjoxNTE2MjM5MDIyfQ.SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",
-    *("Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
+    "Authorization: Token your-key-a1b2c3d4e5f6g7h8",
+    "Authorization: Basic " + base64.b64encode(b"no colon is in here").decode(),
+    *(f"machine x.io login ann password {word}" for word in ("minioadmin", "your-password")),
+    *("facade" * 5 + "fa.WindowSettingsOf", "SETTINGS_KEY=WindowSettingsManagerOfTheLastDecade"),
+    *("Cookie: sid=k9Qw3Er7Ty1Ui5O", "api_key = k9Qw3Er7Ty1Ui5O", "Cookie: theme=dark; lang=en-GB", "--hash=sha256:" + hashlib.sha256(b"x").hexdigest(), "session_key=agent:main:telegram:1234"),
 ]  # fmt: skip
 
 
@@ -274,7 +284,7 @@ _ORDINARY = [
     "xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-", "tvly-", "fw_", "xapp-", "ico-", "LTAI", "SK", "ABIA",
     "ACCA", "xoxc-", "xoxd-", "xoxe.xoxp-", "oy2", "NRII-", "NRJS-", "NRBR-", "NRAA-", "AQVN", "ATBB", "tskey-auth-",
     "tskey-api-", "tskey-client-", "rnd_", "esecret_", "pa-", "AKID", "vcp_", "vca_", "vci_", "vcr_", "vck_", "sess-", "s.",
-    "secret_", "secret-", "ak-", "as-", "cio", "bu_", "nk-", "app-", "dataset-",
+    "secret_", "secret-", "ak-", "as-", "cio", "bu_", "nk-", "app-", "dataset-", "Bearer ",
 ]  # fmt: skip
 
 
@@ -297,6 +307,8 @@ def test_secrets_come_in_order_and_apart_and_as_what_they_are_for_certain() -> N
     found = secrets_in("\n".join(text for text, _ in FAKES))
     assert len(found) > 100
     assert all(one.stop <= after.start for one, after in pairwise(found))
+    pem = f"-----BEGIN {'PRIVATE KEY'}-----{made(64)}-----END {'PRIVATE KEY'}-----"
+    assert [s.kind for s in secrets_in(pem + "AKIA" + made(16, string.ascii_uppercase))] == ["private_key", "aws_access_key"]
     key = "ghp" + "_" + "aB7" + made(33)
     assert [(s.kind, s.certain) for s in secrets_in(f"api_key = 'v1-{key}'")] == [("github_token", True)]
 

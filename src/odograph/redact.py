@@ -249,7 +249,7 @@ class Redactor:
 
     def _tokens(self, given: Any, found: Counter[str]) -> Any:
         """Token ids and what is beside them, without the secrets in what is no number: versions, and texts of tokens."""
-        if type(given) is list and set(map(type, given)) <= _NUMBERS:
+        if type(given) is list and _NUMBERS.issuperset(map(type, given)):
             return given
         if type(given) is list and all(type(v) is dict for v in given):
             return [{k: self._tokens(v, found) for k, v in choice.items()} for choice in given]

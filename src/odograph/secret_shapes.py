@@ -158,13 +158,13 @@ RULES = (
     _prefixed("alibaba_key", "LTAI", _ALNUM + "{20}(?![A-Za-z0-9])", random=True),
     _prefixed("artifactory_key", "AKCp", _ALNUM + "{69}"),
     _prefixed("artifactory_token", "cmVmd", _ALNUM + "{59}(?![A-Za-z0-9])"),
-    _prefixed("clickhouse_key", "4b1d", _ALNUM + "{38}(?![A-Za-z0-9])", random=True),
+    _prefixed("clickhouse_key", "4b1d", _ALNUM + "{38}(?![A-Za-z0-9])"),
     *(_prefixed("easypost_key", f"EZ{c}K", _ALNUM + "{54}") for c in "AT"),
     _prefixed("facebook_token", "EAA", "[A-DF-Z]" + _ALNUM + "{100,}"),
     _prefixed("square_token", "EAAA", _B64 + "{60}(?![A-Za-z0-9_-])"),
     _prefixed("grafana_key", "eyJrIjoi", _ALNUM + "{70,}"),
     _prefixed("openshift_token", "sha256~", _B64 + "{43}(?![A-Za-z0-9_-])"),
-    _prefixed("twilio_key", "SK", "[a-f0-9]{32}(?![A-Za-z0-9])", random=True),
+    _prefixed("twilio_key", "SK", "[a-f0-9]{32}(?![A-Za-z0-9])"),
     Rule(
         "airtable_token",
         "pat",
@@ -380,6 +380,5 @@ RULES = (
             r"(?<!CACHE)(?<!PUBLIC)(?<!PRIMARY)(?<!FOREIGN)(?<!PARTITION)(?<!SORT)(?<!OBJECT)(?<!HASH)(?<!GPG)(?<!DEDUP)"
             r"_KEY\\?[\"']?[ ]?[:=][ ]?\\?[\"']?([A-Za-z0-9_+/=.-]{20,200})"
         ),
-        True,
     ),
 )

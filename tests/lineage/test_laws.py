@@ -161,6 +161,7 @@ class Told:
         ("\ufffdb", ["\ufffd".encode(), b"b"], None, [(0, 2), (0, 2)]),
         ("xy", [b"q"], None, None),
         ("xy", [b"q"], [(0, 1)], [(0, 1)]),
+        ("ab", [b"a", b"b", b"<end>"], None, [(0, 1), (1, 2), (2, 2)]),
     ],
     ids=[
         "trimmed",
@@ -173,6 +174,7 @@ class Told:
         "unreadable",
         "other text",
         "as told",
+        "not said",
     ],
 )
 def test_each_token_stands_where_the_text_has_it(
@@ -181,6 +183,15 @@ def test_each_token_stands_where_the_text_has_it(
     """Spaces that a tokenizer leaves out of its offsets belong to the token that says them; tokens of one character all have the
     whole of it; a token without text is empty; where the ids say another text, the tokenizer's word counts, or nothing is known."""
     assert offsets_of(list(range(len(pieces))), text, Told(pieces, offsets)) == expected
+
+
+def test_other_tokens_for_the_text_of_an_answer_are_told_from_the_ids_alone() -> None:
+    """Where no message was recorded, and a tokenizer says what the ids are."""
+    h = History()
+    h.call([0], [1, 2, 6])
+    h.call([0, 3, 6, 4], [5])
+    by = Told([b"q", b"a", b"b", b"ab", b"!", b"x", b"c"], None)
+    assert [h.chain(by).nodes[1].kind, h.chain().nodes[1].kind] == ["retokenization", "rewrite"]
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------------
@@ -224,7 +235,17 @@ def test_one_candidate_is_a_truncation(given: Any, cut: list[str]) -> None:
     assert truncation(odograph.Call(call)) == cut
 
 
-@pytest.mark.parametrize("body", [["x", None, {"index": 0}], "x", [{"index": 0, "logprobs": "x"}], [[0]]])
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["x", None, {"index": 0}],
+        "x",
+        [{"index": 0, "logprobs": "x"}],
+        [[0]],
+        [{"logprobs": {"content": [{"token": 1}]}}],
+        [{"logprobs": {"content": ["x"]}}],
+    ],
+)
 def test_choices_that_are_none_say_no_text(body: Any) -> None:
     """A backend may answer any JSON: what is no choice has no text of tokens."""
     call = History().call([1, 2], [10], response={"choices": body})

@@ -199,6 +199,58 @@ def test_what_nobody_declared_has_a_class(prompt: list[int], now: list[tuple[str
     assert h.chain().nodes[1].kind == kind
 
 
+def message(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def tool_call(arguments: str) -> list[dict[str, Any]]:
+    return [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]
+
+
+_TOLD = [message("system", "s"), message("user", "one two")]
+_ANSWER, _NEXT = message("assistant", "a"), message("user", "r")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "kind"),
+    [
+        (_TOLD, [_TOLD[0], message("user", "one"), _ANSWER, _NEXT], "truncation"),
+        (_TOLD, [_TOLD[0], message("user", "two"), _ANSWER, _NEXT], "truncation"),
+        (_TOLD, [_TOLD[0], message("user", ""), _ANSWER, _NEXT], "rewrite"),
+        (_TOLD, [_TOLD[0], message("user", "one two three"), _ANSWER, _NEXT], "rewrite"),
+        (_TOLD, [_TOLD[0], message("user", "x"), _TOLD[1], _ANSWER, _NEXT], "rewrite"),
+        (
+            [*_TOLD, message("assistant", "b", tool_calls=tool_call("{}"))],
+            [*_TOLD, message("assistant", "b", tool_calls=tool_call('{"x": 1}')), _ANSWER, _NEXT],
+            "rewrite",
+        ),
+        ([*_TOLD, message("assistant", None)], [*_TOLD, message("assistant", ""), _ANSWER, _NEXT], "template"),
+        ([*_TOLD, message("assistant", 5)], [*_TOLD, message("assistant", 6), _ANSWER, _NEXT], "rewrite"),
+        ([*_TOLD, message("assistant", "b", reasoning="why")], [*_TOLD, message("assistant", "b"), _ANSWER, _NEXT], "reasoning"),
+        (
+            [*_TOLD, message("assistant", "b", reasoning="why")],
+            [*_TOLD, message("assistant", "b", reasoning="why"), _ANSWER, _NEXT],
+            "template",
+        ),
+    ],
+)
+def test_what_became_of_messages_has_a_class(before: list[dict[str, Any]], now: list[dict[str, Any]], kind: str) -> None:
+    """A message that is cut at either end, put in between, asked otherwise, or sent back without its reasoning."""
+    h = History()
+    h.call([1, 2, 5], [10], request={"model": "m", "messages": before}, response="a")
+    h.call([1, 2, 6, 10, 50], [20], request={"model": "m", "messages": now})
+    first, second = h.chain().nodes
+    assert (first.kind, first.deleted, first.inserted, second.kind) == ("start", 0, 0, kind)
+
+
+@pytest.mark.parametrize(("role", "source"), [("tool", "tool"), ("function", "tool"), ("user", "prompt")])
+def test_what_is_new_in_a_prompt_is_of_its_last_message(role: str, source: str) -> None:
+    h = History()
+    h.call([1, 2], [10], request={"model": "m", "messages": _TOLD}, response="a")
+    h.call([1, 2, 10, 50], [20], request={"model": "m", "messages": [*_TOLD, _ANSWER, message(role, "r")]})
+    assert [s.source for s in h.chain().nodes[1].view.segments] == ["prompt", "sampled", source]
+
+
 @pytest.mark.parametrize(
     ("tool", "ok", "conversations"), [("transfer_to_a", True, 1), ("transfer_to_a", False, 2), ("ask_b", True, 2)]
 )
@@ -253,6 +305,7 @@ def test_other_tokens_for_an_answer_are_a_retokenization() -> None:
     h.call([1, 2, 5], [10, 11, 12], **asked(("user", "q")))
     h.call([1, 2, 5, 13, 12, 50], [20], **asked(("user", "q"), ("assistant", "a"), ("user", "r")))
     assert h.chain().nodes[1].kind == "retokenization"
+    assert h.rows("env", deleted=False)[0] == ([1, 2, 5, 10, 11, 12], "000111")  # nothing was cut out of it
 
 
 # --- choices, images, adapters, retries ---------------------------------------------------------------------------------------
@@ -444,6 +497,11 @@ def test_an_edit_of_text_counts_from_where_the_text_begins() -> None:
     assert Bytes().decode([id for _, ids in made for id in ids]) == "so world"
 
 
+def test_ids_in_an_edit_of_text_are_the_text_that_they_say() -> None:
+    made, chain = edited("hello world", Bytes().encode("hello world"), [Kept(0, 6), Literal(Bytes().encode("you"))])
+    assert not chain.problems and Bytes().decode([id for _, ids in made for id in ids]) == "hello you"
+
+
 def test_an_edit_of_text_needs_no_tokenizer_where_the_backend_told_the_text_of_each_token() -> None:
     """Whole tokens are found in an edit of the text by the texts that stand beside their logprobs."""
     h = History()
@@ -560,6 +618,74 @@ def test_what_an_edit_cut_of_the_last_answer_is_not_trained_in_a_demonstration()
     h.edit(h.call([1, 2], [10, 11, 12, 13]), [Kept(0, 2)])
     assert h.rows("env") == [([1, 2, 10, 11, 12, 13], "001111")]
     assert h.rows("env", deleted=False) == [([1, 2, 10, 11, 12, 13], "001100")]
+    h = History()
+    h.edit(h.call([1], [10, 11], [12, 13]), [Kept(0, 1)], choice=1)
+    assert h.rows("env", deleted=False) == [([1, 12, 13], "010")]
+    for left, mask in (([Kept(2, 4)], "000011"), ([Kept(0, 1), Kept(3, 4)], "001001")):
+        h = History()
+        h.edit(h.call([1, 2], [10, 11, 12, 13]), left)
+        assert h.rows("env", deleted=False) == [([1, 2, 10, 11, 12, 13], mask)]
+
+
+def test_what_was_cut_later_of_an_answer_that_was_edited_is_not_trained() -> None:
+    """An edit put a token into an answer; a later prompt has the answer up to there. What stands behind it was cut, too."""
+    h = History()
+    h.edit(h.call([1], [10, 11, 12, 13]), [Kept(0, 2), Literal([77]), Kept(2, 4)])
+    h.call([1, 10, 11, 77, 12, 13, 50], [20])
+    h.call([1, 10, 11, 77, 50, 20, 60], [30])
+    assert [(n.kind, n.deleted) for n in h.chain().nodes] == [("start", 0), ("declared", 0), ("truncation", 2)]
+    assert h.rows("mask", deleted=False) == [([1, 10, 11, 77, 50, 20, 60, 30], "01100001")]
+    assert h.rows("env", deleted=False)[0] == ([1, 10, 11, 12, 13], "01100")
+    h = History()
+    h.edit(h.call([1], [10, 11]), [Kept(0, 2), Literal([77])])
+    h.call([1, 10, 11, 77, 50], [20])
+    h.call([1, 77, 50, 20, 60], [30])  # what an edit put into the answer is all that is left of it
+    assert h.rows("env", deleted=False) == [([1, 10, 11, 77, 50, 20], "000001"), ([1, 77, 50, 20, 60, 30], "000001")]
+
+
+def test_what_was_put_between_tokens_of_an_answer_stands_in_the_answer() -> None:
+    h = History()
+    call = h.call([1], [10, 11, 12, 13])
+    h.call([1, 10, 99, 13, 50], [20])
+    (put,) = [s for s in h.chain().nodes[1].view.segments if s.ids == [99]]
+    assert put.response == (call.id, 0)
+
+
+def test_a_prompt_that_goes_on_with_none_exactly_is_of_the_closest_thread() -> None:
+    """Two choices of a call were gone on with; then the first conversation goes on with other tokens for an answer."""
+    h = History()
+    calls = [h.call([1], [10], [11]), h.call([1, 10, 5], [20]), h.call([1, 11, 6], [21]), h.call([1, 10, 5, 99, 60], [22])]
+    numbers = {call.id: n for n, call in enumerate(calls)}
+    assert [[numbers[node.id] for node in thread.nodes] for thread in h.chain().threads] == [[0, 1, 3], [2]]
+
+
+def test_what_is_no_node_says_why() -> None:
+    """A call that failed and one without ids of its answer differ; a call that failed with an answer's ids has its place."""
+    h = History()
+    h.call([1], [10], error="the stream broke")
+    h.call([1, 10, 5])
+    h.call([1, 10, 5], error="refused")
+    chain = h.chain()
+    assert len(chain.nodes) == 1
+    assert [why for _, why in chain.left_out] == ["no token ids of the response", "a call that failed"]
+
+
+def test_an_edit_that_changes_nothing_overlaps_none() -> None:
+    """Beside an edit that moves what the model wrote, too."""
+    h = History()
+    call = h.call([1], [10, 11, 12, 13])
+    h.edit(call, [Kept(2, 4), Kept(0, 2)])
+    h.edit(call, [Kept(0, 4)])
+    h.call([1, 12, 13, 10, 11, 50], [20])
+    assert h.chain().problems == {} and h.chain().nodes[1].kind == "declared"
+
+
+def test_an_edit_of_an_answer_that_was_asked_again_is_said_to_change_nothing() -> None:
+    h = History()
+    edit = h.edit(h.call([1], [10, 11], acted=False), [Kept(0, 1)])
+    h.call([1], [12, 13])
+    h.call([1, 12, 13, 50], [20])
+    assert h.chain().problems == {edit.id: f"its call {edit.base} is none of this policy's with token ids, or was asked again"}
 
 
 def test_edits_of_other_places_of_one_answer_are_both_kept() -> None:
@@ -581,6 +707,24 @@ def test_a_few_tokens_between_two_changes_are_found() -> None:
     for n in (100, 104, 1500, 1504, 2950):
         b[n] = -n
     assert sum(n for _, _, n in matches(a, b)) == len(a) - 5
+
+
+@given(*[st.lists(st.integers(0, 3), max_size=12)] * 2)
+def test_what_two_lists_share_is_in_both(a: list[int], b: list[int]) -> None:
+    """Each run stands in both, behind the one before."""
+    i = j = 0
+    for at, there, n in matches(a, b):
+        assert n and at >= i and there >= j and a[at : at + n] == b[there : there + n]
+        i, j = at + n, there + n
+
+
+def test_what_stands_behind_the_last_anchor_is_found_and_what_stands_alone() -> None:
+    """Behind the last piece that occurs once, by its place; and of two long lists that share every other token, each of these."""
+    same = list(range(1000, 3000))
+    a, b = [5, *same, *[1] * 200, 9, *[1] * 200], [6, *same, *[1] * 200, 8, *[1] * 199, 3]
+    assert sum(n for _, _, n in matches(a, b)) == 2000 + 200 + 199
+    a, b = ([token for n in range(600) for token in (noise, 10_000 + n)] for noise in (-1, -2))
+    assert sum(n for _, _, n in matches([*a, -1], [*b, -2])) == 600
 
 
 def test_a_row_without_a_token_to_train_says_what_was_deleted() -> None:

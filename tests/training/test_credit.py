@@ -43,21 +43,6 @@ def test_rewarded_choices_of_a_call_are_a_group() -> None:
             assert [r.advantage for r in rows] == [0.5, -0.5, -0.5, 0.5]
 
 
-def test_a_row_of_which_nobody_knows_the_reward_is_dropped_with_its_reason() -> None:
-    """Its first answer is compared with another choice, its second with nothing, and the run has no reward."""
-    with odograph.open("memory:") as store:
-        with store.record(task="t", agent="a", model="m", group="g") as run:
-            with run.step() as s:
-                call = s.llm_call(model="m", prompt_token_ids=[1], token_ids=[[10], [20]], logprobs=[[-0.1]] * 2)
-                for choice, value in enumerate((1.0, 0.0)):
-                    s.reward(value, name="choice", target=call, span=Span(0, 1, choice))
-            with run.step() as s:
-                s.llm_call(model="m", prompt_token_ids=[1, 10, 5], token_ids=[7], logprobs=[-0.1])
-        given = odograph.samples(list(store.trajectories()), advantage="dr_grpo")
-        assert [row.token_ids for row in given] == [[1, 20]]
-        assert (given.report.sampled, given.report.trained, given.report.dropped) == (3, 1, {"no reward": 2})
-
-
 def test_rewards_of_calls_and_spans_count_where_the_credit_says() -> None:
     """`per-step` adds a call's to its step and a span's to its tokens, `sum` adds all; the others leave them out and say so."""
     with odograph.open("memory:") as store:

@@ -18,9 +18,10 @@ def cut_out(chain: Chain) -> dict[Of, set[int]]:
     def compare(before: View, own: Segment, after: View, edited: set[Of]) -> None:
         # what both begin with says nothing, but for the last response there, of which more may follow
         same = 0 if chain.moves else same_objects(before.segments, after.segments)
-        last = next((of for n in range(same - 1, -1, -1) if (of := after.segments[n].response) is not None), None)
-        while same and after.segments[same - 1].response in (None, last):
+        last: Of | None = None
+        while same and last is None:
             same -= 1
+            last = after.segments[same].response
         was, now = View([*before.segments[same:], own]).sampled(), View(after.segments[same:])
         stays = now.sampled()
         there = stays.keys() | {s.response for s in now.segments if s.response is not None} | edited

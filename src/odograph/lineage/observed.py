@@ -88,7 +88,6 @@ def _messages_changed(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) ->
     """Messages were taken out (truncation), put in the place of others (summary), or changed (rewrite)."""
     start = shared_prefix(old, new)
     rest_old, rest_new = old[start:], new[start:]
-    kept = 0  # of the old ones, how many stand at the end of what they were, in order
     cursor = 0
     gone: list[tuple[Any, ...]] = []
     put: list[tuple[Any, ...]] = []
@@ -99,8 +98,7 @@ def _messages_changed(old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) ->
             continue
         put += rest_new[cursor:at]
         cursor = at + 1
-        kept += 1
-    if not kept:  # nothing of it is left to stand before: what is new begins with as many as are gone, at most
+    if len(gone) == len(rest_old):  # nothing of it is left to stand before: what is new begins with as many as are gone, at most
         put = rest_new[: len(gone)] if gone else []
     if not gone:
         return "rewrite"

@@ -66,7 +66,7 @@ def parted(view: View, edited: set[Of]) -> tuple[View, list[Segment]]:
     """A view before all that stands of some responses, and its segments from there on. Costs what comes after: all of a response
     stands together."""
     left, at, seen = set(edited), len(view.segments), None
-    for n in range(len(view.segments) - 1, -1, -1):
+    for n in reversed(range(len(view.segments))):
         of = view.segments[n].response
         if of is None:
             continue

@@ -171,8 +171,7 @@ class Aligned(msgspec.Struct):
                 within = last if last is not None and last == parts[0].response else None
                 _append(out, Segment(source, prompt[cursor:j], response=within))
             for segment in parts:
-                held = segment.exact is None or j + count <= self.shared
-                _append(out, segment if held else msgspec.structs.replace(segment, exact=None))
+                _append(out, segment if j + count <= self.shared else msgspec.structs.replace(segment, exact=None))
             cursor = j + count
         _append(out, Segment(new, prompt[cursor:]))
         return head.then(out, prompt)
@@ -267,7 +266,7 @@ def _tail(a: Ids, a0: int, a1: int, b: Ids, b0: int, b1: int) -> tuple[int, int,
     at = raw.rfind(gram)
     while at % 8 and at > 0:  # not at the beginning of an id
         at = raw.rfind(gram, 0, at + len(gram) - 1)
-    if at < 0 or at % 8:
+    if at < 0:
         return None
     stop = b0 + at // 8 + size
     n = shared_prefix(a[a0:a1][::-1], b[b0:stop][::-1])
