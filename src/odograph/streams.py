@@ -213,7 +213,9 @@ class _Same(int):
 class Streams:
     """The reader's side of streams: takes the message and id lines of a trajectory, and makes calls whole again."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] | None = None) -> None:
+        """`tell` is called where a part of a call is missing."""
+        self._tell = tell
         self._items: dict[tuple[str, int, int], Any] = {}
         #: The items of a stream from its first on, as far as they were read: a call is a slice of them, not a look-up of each.
         self._read: dict[tuple[str, int], list[Any]] = {}
@@ -253,6 +255,8 @@ class Streams:
             self._items[key] = item
         if item is self:
             missing.append(key)
+            if missing is self.missing and self._tell is not None:
+                self._tell()
             return tagged("missing", f"message {n} of stream {stream} in journal {writer}")
         return item
 
@@ -336,7 +340,10 @@ class Streams:
                 fresh = set(new)
                 new = [n for n in kept if n in fresh]
         missing: list[tuple[str, int, int]] = []
-        return [self._item(writer, stream, n, missing) for n in new]
+        items = [self._item(writer, stream, n, missing) for n in new]
+        if missing and self._tell is not None:
+            self._tell()
+        return items
 
     def _root(self, writer: str, stream: int, n: int) -> int:
         """The number of the first item that is equal to item `n`."""
@@ -385,6 +392,8 @@ class Streams:
             piece = held[start:stop]
             if len(piece) < stop - start or (gaps and None in piece):
                 self.missing.append((writer, stream, start))
+                if self._tell is not None:
+                    self._tell()
                 return None
             ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
         return ids
