@@ -90,6 +90,8 @@ def is_sound(call: LLMCall) -> bool:
         at = part.at
         if not at or at[0] not in ("request", "response", "tokens", "prompt_token_ids"):
             return False
+        if part.of != "ids" and (len(at) != 2 or at[0] != "request"):
+            return False
         place = getattr(call, at[0])
         if at[0] == "tokens" and (len(at) != 3 or at[2] != "token_ids"):
             return False

@@ -161,6 +161,8 @@ def test_every_part_of_a_journal_damaged_in_every_command(store: Path, tmp_path:
         (b'"at":["tokens",0,"token_ids"]', b'"at":["id"]'),
         (b'"at":["request","messages"]', b'"at":[]'),
         (b'"at":["request","messages"]', b'"at":["request",0]'),
+        (b'"at":["request","messages"]', b'"at":["request","messages","x"]'),
+        (b'"at":["request","messages"]', b'"at":["prompt_token_ids"]'),
         (b'"ranges":[[0,1]]', b'"ranges":[[0,99999999999]]'),
         (b'"ranges":[[0,1]]', b'"ranges":[[-5,1]]'),
         (b'"stream":1,"start":0', b'"stream":1,"start":99999999999'),
