@@ -90,6 +90,8 @@ def is_sound(call: LLMCall) -> bool:
         at = part.at
         if not at or at[0] not in ("request", "response", "tokens", "prompt_token_ids"):
             return False
+        if part.of != "ids" and (len(at) != 2 or at[0] != "request"):
+            return False
         place = getattr(call, at[0])
         if at[0] == "tokens" and (len(at) != 3 or at[2] != "token_ids"):
             return False
@@ -213,7 +215,9 @@ class _Same(int):
 class Streams:
     """The reader's side of streams: takes the message and id lines of a trajectory, and makes calls whole again."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] | None = None) -> None:
+        """`tell` is called where a part of a call is missing."""
+        self._tell = tell
         self._items: dict[tuple[str, int, int], Any] = {}
         #: The items of a stream from its first on, as far as they were read: a call is a slice of them, not a look-up of each.
         self._read: dict[tuple[str, int], list[Any]] = {}
@@ -253,6 +257,8 @@ class Streams:
             self._items[key] = item
         if item is self:
             missing.append(key)
+            if missing is self.missing and self._tell is not None:
+                self._tell()
             return tagged("missing", f"message {n} of stream {stream} in journal {writer}")
         return item
 
@@ -336,7 +342,10 @@ class Streams:
                 fresh = set(new)
                 new = [n for n in kept if n in fresh]
         missing: list[tuple[str, int, int]] = []
-        return [self._item(writer, stream, n, missing) for n in new]
+        items = [self._item(writer, stream, n, missing) for n in new]
+        if missing and self._tell is not None:
+            self._tell()
+        return items
 
     def _root(self, writer: str, stream: int, n: int) -> int:
         """The number of the first item that is equal to item `n`."""
@@ -385,6 +394,8 @@ class Streams:
             piece = held[start:stop]
             if len(piece) < stop - start or (gaps and None in piece):
                 self.missing.append((writer, stream, start))
+                if self._tell is not None:
+                    self._tell()
                 return None
             ids = ids + piece if ids else piece  # a copy that is freed at once would leave as large a hole behind
         return ids

@@ -269,6 +269,14 @@ def test_a_decorated_class_is_the_class() -> None:
             decorate(type("Plain", (), {}))
 
 
+@pytest.mark.parametrize("what", ["search", 5, ["search"]])
+def test_what_is_no_function_is_refused_where_it_is_decorated(what: Any) -> None:
+    """`@odograph.action("search")`: the program would fail where the function is called first, or where it is defined."""
+    for decorate, name in ((odograph.action, "action"), (odograph.context, "context"), (odograph.edit, "edit")):
+        with pytest.raises(TypeError, match=f"^{name} takes a function, not {type(what).__name__}: @odograph.{name}"):
+            decorate(what)
+
+
 def test_an_edit_of_a_method_is_recorded() -> None:
     """The response is the first argument behind `self`, by its place or by its name."""
 

@@ -18,6 +18,7 @@ import odograph
 from odograph.cli import main
 from odograph.codec import DAMAGE
 from odograph.store.lines import decode
+from odograph.store.reader import _incomplete
 from odograph.streams import MessageLine, Streams
 
 _CHANGES = ("flip", "set", "insert", "delete", "twice", "cut")
@@ -160,6 +161,8 @@ def test_every_part_of_a_journal_damaged_in_every_command(store: Path, tmp_path:
         (b'"at":["tokens",0,"token_ids"]', b'"at":["id"]'),
         (b'"at":["request","messages"]', b'"at":[]'),
         (b'"at":["request","messages"]', b'"at":["request",0]'),
+        (b'"at":["request","messages"]', b'"at":["request","messages","x"]'),
+        (b'"at":["request","messages"]', b'"at":["prompt_token_ids"]'),
         (b'"ranges":[[0,1]]', b'"ranges":[[0,99999999999]]'),
         (b'"ranges":[[0,1]]', b'"ranges":[[-5,1]]'),
         (b'"stream":1,"start":0', b'"stream":1,"start":99999999999'),
@@ -204,6 +207,28 @@ def test_a_line_that_was_damaged_after_it_was_listed_is_told(tmp_path: Path, cap
         journal(tmp_path).write_bytes(data.replace(b'{"kind":"reward"', b'##kind":"reward"', 1))
         assert [store.trajectory(run.id).rewards for _ in range(2)] == [[], []]
     assert caplog.text.count(f"trajectory '{run.id}' has a damaged line") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"ranges":[[0,1]]', b'"ranges":[[0,9]]'),  # a call that sent more messages than there are
+        (b'"stream":1,"n":0', b'"stream":7,"n":0'),  # a message of another stream
+        (b'"stream":1,"start":0', b'"stream":7,"start":0'),  # token ids of another stream
+    ],
+)
+def test_what_a_call_refers_to_and_no_line_holds_is_told(store: Path, tmp_path: Path, old: bytes, new: bytes) -> None:
+    """A line that is JSON and says what can't be is no damaged line: each process that reads its trajectory says so, once."""
+    where = Path(shutil.copytree(store, tmp_path / "s", ignore=shutil.ignore_patterns("catalog*")))
+    data = journal(where).read_bytes()
+    journal(where).write_bytes(data.replace(old, new, 1))
+    first, second = odograph.open(where).trajectories()
+    commands = [["lineage", first.id], ["export", "--to", "otel", "-o", str(tmp_path / "out")]]
+    for command in [*commands, *([["show", first.id]] if b"start" not in old else [])]:
+        _incomplete.cache_clear()  # which another process does not have
+        found, said = status(command, where)
+        assert (found, said.count(f"trajectory '{first.id}' has a call that refers to")) == (0, 1), (command, said)
+    assert status(["show", second.id], where) == (0, "")
 
 
 @pytest.mark.parametrize("text", ["{", "", "[]", '{"redact": 5}', '{"durability": "never"}', "\xff"])

@@ -38,6 +38,7 @@ def action(fn: Any = None, /, *, name: str | None = None, description: str | Non
     """
     if fn is None:
         return functools.partial(action, name=name, description=description, ignore=ignore)
+    _check(fn, "action", "@odograph.action(name=...)")
     if isinstance(fn, type):
         return _called(fn, lambda call: _action(call, name or fn.__name__, description, ignore))
     return _action(fn, name, description, ignore)
@@ -58,6 +59,7 @@ def context(fn: Any = None, /, *, provider: str | None = None, purpose: str | No
     """Records each call of the function inside a run as a context read: arguments are the query, the result is the data."""
     if fn is None:
         return functools.partial(context, provider=provider, purpose=purpose)
+    _check(fn, "context", "@odograph.context(provider=...)")
     why = purpose if purpose is not None else (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None
     if isinstance(fn, type):
         return _called(fn, context(provider=provider or fn.__name__, purpose=why))
@@ -72,11 +74,15 @@ def wrap_action(
 
     `ignore`: names of parameters that are not recorded, such as a runtime or a callback.
     """
-    if not callable(fn) and not isinstance(fn, _HOLDERS):
-        raise TypeError(f"wrap_action takes a function, not {type(fn).__name__}: wrap_action(handler, name=...)")
+    _check(fn, "wrap_action", "wrap_action(handler, name=...)")
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is a string, not {type(name).__name__}: wrap_action(handler, name=...)")
     return cast("Callable[P, R]", _action(fn, name, description, ignore))
+
+
+def _check(fn: Any, taker: str, right: str) -> None:
+    if not callable(fn) and not hasattr(type(fn), "__get__"):  # what has `__get__` gives a function
+        raise TypeError(f"{taker} takes a function, not {type(fn).__name__}: {right}")
 
 
 def _called(kind: type, wrap: Callable[[Any], Any]) -> type:
@@ -113,6 +119,7 @@ def edit(fn: Any = None, /, *, reason: str | None = None, author: str | None = N
     """
     if fn is None:
         return functools.partial(edit, reason=reason, author=author, preferred=preferred)
+    _check(fn, "edit", "@odograph.edit(reason=...)")
     about: dict[str, Any] = {
         "reason": reason or (getattr(fn, "__doc__", None) or "").strip().split("\n")[0] or None,
         "author": author or _name(fn),

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -374,7 +374,7 @@ def assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tra
 
 def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Trajectory:
     records: list[AnyRecord] = []
-    streams = Streams()
+    streams = Streams(partial(_incomplete, id))
     seen: set[str] = set()
     for writer, version, data in raw:
         for text in io.BytesIO(data):  # a list of lines would be all of it again
@@ -397,6 +397,14 @@ def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tr
 def _left_out(id: str) -> None:
     """Warns once of each trajectory that has a line which can't be read."""
     logger.warning("trajectory %r has a damaged line, which is left out: `odograph doctor` lists damaged lines", id)
+
+
+@lru_cache(1000)
+def _incomplete(id: str) -> None:
+    """Warns once of each trajectory in which a call refers to what no line holds."""
+    logger.warning(
+        "trajectory %r has a call that refers to messages or token ids which no line holds; the call stands without", id
+    )
 
 
 def _may_go_on(records: list[AnyRecord]) -> bool:
