@@ -252,14 +252,21 @@ def test_the_retries_of_botocore_are_one_call(
     assert (call.text, [r["status_code"] for r in call.record.extra["retries"]]) == ("whole", [503, 503])
 
 
-def test_a_model_of_bedrock_without_a_dialect_is_counted(
-    store: odograph.Store, recorded: None, aws: Callable[[str], Any]
-) -> None:
-    """What `InvokeModel` says to a model whose format no dialect knows is counted; calls of other AWS services are not."""
+def test_every_model_of_bedrock(store: odograph.Store, recorded: None, aws: Callable[[str], Any]) -> None:
+    """`InvokeModel` is recorded whoever made the model, also a Claude behind a profile that does not name it; what embeds has that
+    purpose. Calls of other AWS services are not."""
     before = store.health()["unrecorded"]
-    aws("bedrock-runtime").invoke_model(modelId="amazon.titan", body='{"inputText": "q"}')
-    aws("dynamodb").list_tables()
-    assert store.health()["unrecorded"] == before + 1
+    claude = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": HI})
+    profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
+    with store.record(task="x") as run:
+        bedrock = aws("bedrock-runtime")
+        bedrock.invoke_model(modelId=profile, body=claude)["body"].read()
+        bedrock.invoke_model(modelId="amazon.titan-embed-text-v2:0", body='{"inputText": "q"}')["body"].read()
+        aws("dynamodb").list_tables()
+    one, two = calls(store, run)
+    assert (one.record.dialect, one.model, one.messages, one.text) == ("bedrock.invoke", profile, HI, "invoked")
+    assert (two.record.dialect, two.purpose, two.request) == ("bedrock.invoke", "embed", {"inputText": "q"})
+    assert store.health()["unrecorded"] == before
 
 
 def test_the_client_of_hugging_face(store: odograph.Store, recorded: None) -> None:
@@ -517,6 +524,25 @@ def test_what_passes_unrecorded_is_counted(store: odograph.Store) -> None:
         with pytest.raises(openai.NotFoundError):
             client.moderations.create(input="x")
     assert store.health()["unrecorded"] == before + 1
+
+
+@pytest.mark.parametrize("door", ["wrap", "instrument", "both"])
+def test_sockets_that_no_dialect_knows_are_counted(store: odograph.Store, door: str) -> None:
+    """A connection of OpenAI's realtime API or of Google's Live API is counted once, whichever door the client came by."""
+    genai = pytest.importorskip("google.genai")
+    if door != "wrap":
+        odograph.instrument()
+    try:
+        one, two = openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="x"), genai.Client(api_key="x")
+        if door != "instrument":
+            odograph.wrap(one)
+            odograph.wrap(two)
+        before = store.health()["unrecorded"]
+        one.realtime.connect(model="m")
+        two.aio.live.connect(model="g")
+        assert store.health()["unrecorded"] == before + 2
+    finally:
+        odograph.uninstrument()
 
 
 def test_what_wrap_cant_take_says_where_to_go() -> None:

@@ -169,6 +169,54 @@ def test_an_answer_that_is_fetched_later(store: odograph.Store) -> None:
     assert (call.text, call.completion_tokens, call.step, call.messages) == ("yo", 2, 0, [{"role": "user", "content": "q"}])
 
 
+def test_an_answer_whose_stream_was_left_is_fetched_later(store: odograph.Store) -> None:
+    """Who leaves the stream of a background response, keeps it open, and goes on from there by `retrieve` has one call, whole."""
+    begun = event({"type": "response.created", "response": {**RESPONSE, "status": "queued", "output": [], "usage": None}})
+    rest = event({"type": "response.completed", "response": RESPONSE})
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        return 200, SSE, [begun if method == "POST" else rest]
+
+    with serving(answer) as url:
+        one = client(url)
+        with store.record(task="t") as run, run.step():
+            stream = one.responses.create(model="m", input="q", background=True, stream=True)
+            assert next(iter(stream)).type == "response.created"
+            assert [e.type for e in one.responses.retrieve("r1", stream=True, starting_after=0)] == ["response.completed"]
+            del stream
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.text, call.error, call.step, call.messages) == ("yo", None, 0, [{"role": "user", "content": "q"}])
+
+
+def test_a_try_of_an_sdk_that_does_not_number_its_tries(store: odograph.Store) -> None:
+    """What failed and is sent again as the next call is one call; where another call was between, or the body differs, it is not."""
+    failing = [True, True, False, False, True, False, False, True, False]
+
+    def answer(*_: Any) -> tuple[int, dict[str, str], Any]:
+        return (503, JSON, {}) if failing.pop(0) else (200, JSON, CHAT)
+
+    with serving(answer) as url, store.record(task="t") as run, odograph.wrap(httpx.Client()) as one:
+        for asked in ("a", "a", "a", "a", "b", "c", "b", "d", "e"):
+            one.post(url + "/v1/chat/completions", json={"model": "m", "messages": [{"role": "user", "content": asked}]})
+    found = store.trajectory(run.id).llm_calls
+    tries = [(c.messages[0]["content"], c.error, len((c.record.extra or {}).get("retries", ()))) for c in found]
+    bad = "HTTP 503"
+    assert tries == [("a", None, 2), ("a", None, 0), ("b", bad, 0), ("c", None, 0), ("b", None, 0), ("d", bad, 0), ("e", None, 0)]
+
+
+def test_the_retries_of_google_are_one_call(store: odograph.Store) -> None:
+    """google-genai repeats a request without a number: the tries are one call."""
+    genai = pytest.importorskip("google.genai")
+    said = {"candidates": [{"content": {"role": "model", "parts": [{"text": "yo"}]}, "finishReason": "STOP"}]}
+    failing = [True, True, False]
+    retry = genai.types.HttpRetryOptions(attempts=3, initial_delay=0.01, max_delay=0.01)
+    with serving(lambda *_: (503, JSON, {}) if failing.pop(0) else (200, JSON, said)) as url, store.record(task="t") as run:
+        one = odograph.wrap(genai.Client(api_key="x", http_options={"base_url": url, "retry_options": retry}))
+        assert one.models.generate_content(model="g", contents="q").text == "yo"
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.text, [r["status_code"] for r in call.record.extra["retries"]]) == ("yo", [503, 503])
+
+
 def test_an_answer_that_is_cancelled_is_no_longer_waited_for(store: odograph.Store) -> None:
     """What `responses.cancel` answers is what became of the call."""
 

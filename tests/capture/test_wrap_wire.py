@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ import openai
 import pytest
 
 import odograph
-from odograph.capture import scope, wrap
+from odograph.capture import exchange, scope, wrap
 from odograph.capture.faults import faults
 from tests.llm_server import Answer, LLMServer
 from tests.waiting import cut_off
@@ -425,6 +426,22 @@ def test_a_fork_leaves_the_call_to_its_parent(store: odograph.Store) -> None:
             list(stream)
     (call,) = store.trajectory(run.id).llm_calls
     assert (call.text, call.record.error) == ("abcdef", None)
+
+
+def test_a_fork_in_the_middle_of_anothers_call(store: odograph.Store) -> None:
+    """Another thread may be at the list of open calls when a worker is forked: the worker's own calls are not held up."""
+    with LLMServer([Answer(text="ok")]) as server, store.record(task="x") as run, run.step():
+        with exchange._lock:  # as if by another thread: the child has none of the parent's
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)  # a call that waits for ever ends the child
+                try:
+                    odograph.wrap(chat_client(server)).chat.completions.create(model="m", messages=HI)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert [c.text for c in store.trajectory(run.id).llm_calls] == ["ok"]
 
 
 def test_a_program_that_ends_in_the_middle(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ Decode = Callable[[bytes, str], bytes]
 class _Failed(NamedTuple):
     """A failed or redirected attempt, which the SDK may repeat."""
 
-    #: Which request it was, in which run, and which try; None: a redirect, which is no try.
+    #: Which request it was, in which run, and the number of the try that repeats it; None: the SDK numbers no tries.
     digest: bytes
     run: Recorder | None
-    number: int | None
+    next: int | None
     #: Where it was recorded, under which id, and what became of it and of those before.
     within: Any
     id: str
@@ -98,10 +98,19 @@ def begun(method: str, path: str, headers: Mapping[str, str], sent: bytes, decod
     if dialect is not None:
         return Exchange(dialect, path, headers, sent, decode, later)
     found = dialects.of_fetch(path) if method == "GET" or path.endswith("/cancel") else None
-    asked = None if found is None else later.get(found[1])
+    asked = None if found is None else later.get(found[1]) or _streaming(later, found[1])
     if found is not None and asked is not None:
         return Exchange(found[0], asked.path, headers, asked.sent, decode, later, asked)
     return None
+
+
+def _streaming(later: Later, id: str) -> Asked | None:
+    """The request of an answer whose stream is still open: the agent left the stream, and fetches the answer from then on."""
+    with _lock:
+        open_ones = [e for e in _unfinished if e.brings(later, id)]
+    for exchange in open_ones:
+        exchange.leave()
+    return later.get(id)
 
 
 class Exchange:
@@ -150,12 +159,13 @@ class Exchange:
         #: The record that it had when its run ended before it did, and how many chunks that has.
         self._left: tuple[str, int] | None = None
         self._process = os.getpid()
-        number = headers.get(_RETRIED, "0")
-        self._number = int(number) if number.isdecimal() else 0
+        number = headers.get(_RETRIED, "")
+        #: Which try it is; None: the SDK does not say, and a try is what repeats the request that failed just before.
+        self._number = int(number) if number.isdecimal() else None
         last = _failed.get()
         #: The run that it was sent in.
         self._run = None if self.within is None else self.within.recorder
-        if last is None or last.number not in (None, self._number - 1) or last.run is not self._run:
+        if last is None or last.next != self._number or last.run is not self._run:
             last = None
         self._after = last if last is not None and last.digest == self._digest() else None
         if not ends_itself:  # of the proxy's calls thousands may be open, and none is in a run yet
@@ -298,9 +308,15 @@ class Exchange:
         with _lock:
             _unfinished.discard(self)
 
+    def brings(self, later: Later, id: str) -> bool:
+        """Whether it streams an answer of that id, which a server of these can be asked for."""
+        begun = self._stream.events[:1] if self._later is later and self._stream is not None else []
+        return self.dialect.later(self.dialect.assemble(begun)) == id
+
     def leave(self) -> None:
-        """The run ends that it is in. A stream of which something came is recorded as it stands; if the agent reads on, what then
-        comes supersedes it. Requests without an answer, in other threads or tasks, are recorded when they end."""
+        """The run ends that it is in, or the answer is fetched anew. A stream of which something came is recorded as it stands;
+        if the agent reads on, what then comes supersedes it. Requests without an answer, in other threads or tasks, are recorded
+        when they end."""
         if self._recorded or self._left is not None or self._stream is None or os.getpid() != self._process:
             return
         try:
@@ -398,9 +414,9 @@ class Exchange:
         redirected = self.status in _REDIRECTS
         if may_repeat or redirected:
             attempts = [*attempts, self._attempt(self.status, made["error"], made["duration"])]
-            number = None if redirected else self._number
-            _failed.set(_Failed(self._digest(), self._run, number, placed[0], placed[1].id, attempts))
-        elif self._after is not None:
+            following = self._number if redirected or self._number is None else self._number + 1
+            _failed.set(_Failed(self._digest(), self._run, following, placed[0], placed[1].id, attempts))
+        elif _failed.get() is not None:
             _failed.set(None)
         id = self.dialect.later(answer)
         if id is not None:
@@ -411,6 +427,15 @@ class Exchange:
 
 _lock = threading.Lock()
 _unfinished: weakref.WeakSet[Exchange] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """The open calls are the parent's; another of its threads may have held the lock."""
+    global _lock, _unfinished
+    _lock, _unfinished = threading.Lock(), weakref.WeakSet()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def leave(recorder: Recorder) -> None:

@@ -150,6 +150,15 @@ def _connecting(theirs: Any) -> Any:
     return ours
 
 
+def _counting(theirs: Any) -> Any:
+    def ours(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _state.on and theirs.__name__ not in vars(self):  # else `wrap` counts it
+            faults.unrecorded()
+        return theirs(self, *args, **kwargs)
+
+    return ours
+
+
 def _sending(theirs: Any) -> Any:
     def ours(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         if not _state.on:
@@ -180,6 +189,8 @@ _ALIKE = ("openai", "anthropic", "groq", "together", "fireworks", "cerebras.clou
 _HOOKS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
     **{f"{sdk}._base_client": [("BaseClient", "_build_request", _meeting)] for sdk in _ALIKE},
     "openai.resources.responses.responses": [("Responses", "connect", _connecting), ("AsyncResponses", "connect", _connecting)],
+    "openai.resources.realtime.realtime": [("Realtime", "connect", _counting), ("AsyncRealtime", "connect", _counting)],
+    "google.genai.live": [("AsyncLive", "connect", _counting)],
     "google.genai._api_client": [("BaseApiClient", "_build_request", _meeting)],
     "litellm.llms.custom_httpx.http_handler": [
         ("HTTPHandler", "post", _meeting_handler),
@@ -187,6 +198,7 @@ _HOOKS: dict[str, list[tuple[str, str, Callable[[Any], Any]]]] = {
         ("AsyncHTTPHandler", "single_connection_post_request", _meeting_handler),
         ("AsyncHTTPHandler", "single_connection_request", _meeting_handler),
     ],
+    "litellm.llms.custom_httpx.aiohttp_handler": [("BaseLLMAIOHTTPHandler", "_make_common_async_call", _counting)],
     "mistralai.client.basesdk": [("BaseSDK", "_build_request_with_client", _meeting_given)],
     "mistralai.basesdk": [("BaseSDK", "_build_request_with_client", _meeting_given)],  # before version 2
     "huggingface_hub.inference._client": [("InferenceClient", "_inner_post", _meeting_session)],

@@ -30,6 +30,19 @@ def record(responses: Any) -> Any:
     return responses
 
 
+def count(resource: Any) -> Any:
+    """A resource whose sockets no dialect knows (OpenAI's realtime API, Google's Live API), each counted from now on."""
+    connect = getattr(resource, "connect", None)
+    if connect is not None and "connect" not in vars(resource):
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            faults.unrecorded()
+            return connect(*args, **kwargs)
+
+        resource.connect = counting
+    return resource
+
+
 def opening(manager: Any) -> Any:
     """What opens a socket, which will be recorded."""
     if not hasattr(type(manager), "_connect_ws"):

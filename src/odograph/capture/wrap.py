@@ -44,6 +44,7 @@ def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
             "wrap() takes a client of the openai, anthropic or google-genai SDK, or of httpx, not "
             f"{type(client).__module__}.{type(client).__name__}{_advice(client)}"
         )
+    sockets.count(getattr(getattr(client, "_aio", None), "_live", None))
     if hasattr(type(client), "with_options") and not hasattr(type(client), "_odograph"):
         client.__class__ = _copying(cast(Any, type(client)), tokens)
     return client
@@ -83,6 +84,8 @@ def _copying(kind: type[Any], tokens: bool) -> type[Any]:
     about |= {"_odograph": True, "copy": wraps(kind.copy)(copy), "with_options": wraps(kind.with_options)(copy)}
     if hasattr(kind, "responses"):
         about["responses"] = property(lambda self: sockets.record(kind.responses.__get__(self, kind)))
+    if hasattr(kind, "realtime"):
+        about["realtime"] = property(lambda self: sockets.count(kind.realtime.__get__(self, kind)))
     return type(kind.__name__, (kind,), about)
 
 

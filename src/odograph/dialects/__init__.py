@@ -6,6 +6,7 @@ as those of others.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -229,7 +230,7 @@ def of_fetch(path: str) -> tuple[Dialect, str] | None:
 def purpose(dialect: Dialect, path: str) -> str:
     """What a call of a URL path is for."""
     path = path.rstrip("/")
-    return next((purpose for end, purpose in dialect.PURPOSES.items() if path.endswith(end)), "act")
+    return next((purpose for end, purpose in dialect.PURPOSES.items() if re.search(f"(?:{end})$", path)), "act")
 
 
 def is_complete(dialect: Dialect, body: Any) -> bool:

@@ -114,7 +114,7 @@ class Dialect(Protocol):
 
     #: Ends of the URL paths at which servers speak the dialect.
     PATHS: tuple[str, ...]
-    #: The purpose of the calls of a path, by the end of the path. Other paths have the purpose "act".
+    #: The purpose of the calls of a path, by a pattern of the end of the path. Other paths have the purpose "act".
     PURPOSES: dict[str, str]
     #: The base URL of the provider, and the environment variable that names another base URL ("" for none).
     BASE_URL: str
