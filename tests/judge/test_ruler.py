@@ -39,6 +39,22 @@ def listed(entries: list[dict[str, Any]]) -> Answer:
 # --- scores -------------------------------------------------------------------------------------------------------------
 
 
+def test_what_a_judge_says_to_a_redacting_store_has_no_secrets(tmp_path: Path) -> None:
+    """Explanations and errors come back as the store keeps them: who prints them prints no secret, in a first run as in a second."""
+    secret = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
+    with odograph.open(tmp_path / "s", redact=True) as store:
+        ids = group(store, ["42", "7"])
+        told = listed([{"trajectory_id": str(n + 1), "explanation": f"it leaks {secret}", "score": 0.5} for n in range(2)])
+        with LLMServer([told, Answer(status=401, text=secret)]) as server:
+            one = judge(server, max_retries=0)
+            first, second = rule(store, judge=one), rule(store, judge=one)
+            failed = rule(store, judge=judge(server, model="other", max_retries=0))
+        said = {j.explanation for r in (first, second) for j in r.judgements}
+        assert said == {"it leaks [redacted:github_token]"} == {store.trajectory(id).rewards[0].rationale for id in ids}
+        assert failed.failed
+        assert secret not in str(failed.failed)
+
+
 def test_a_group_is_scored_against_itself(store: odograph.Store) -> None:
     """One request per group; each trajectory gets a reward with source, author, explanation and how it came about; nothing else
     of it changes, and a group's own data stays."""

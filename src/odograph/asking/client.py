@@ -18,7 +18,7 @@ from ..log import logger
 from ..redact import Redactor
 from ..store.settings import redactor_in
 from .answer import Answer, Status, answer_in, estimate, from_cache, messages_of, sendable
-from .answers import Answers, answers_in
+from .answers import Answers, answers_in, clean
 from .batches import Batches, provider_of
 from .budget import Budget, OverBudget
 from .endpoint import Endpoint, Unanswered
@@ -253,9 +253,10 @@ class Judge:
 
     def _opened(self) -> Answers:
         if self._answers is None:
-            if self._redactor is None and self._journal is not None:  # its folder may be that of a store that redacts
-                self._redactor = redactor_in(self._journal.parent)
-            self._answers = answers_in(self._journal, self._redactor)
+            redactor = self._redactor
+            if redactor is None and self._journal is not None:  # its folder may be that of a store that redacts
+                redactor = redactor_in(self._journal.parent)
+            self._answers = answers_in(self._journal, redactor)
         return self._answers
 
     def _key(self, messages: list[dict[str, Any]], wanted: Shape | None, which: tuple[int, int]) -> str:
@@ -356,7 +357,7 @@ class Judge:
                 return Answer(status="over_budget", error=str(error), **about)
             except Unanswered as error:
                 status: Status = "over_context" if error.is_too_long else "http_error"
-                return Answer(status=status, error=str(error), **about)
+                return Answer(status=status, error=clean(str(error), self._redactor), **about)
             asked, number = asked + (not cached), number + 1
             for name, more in self._stated(body, now).items():
                 paid[name] = about[name] = paid.get(name, 0) + more
@@ -445,7 +446,7 @@ class Judge:
                 refused = error.refused(params)
                 if not refused:
                     raise
-                self._leave_out(refused, str(error))
+                self._leave_out(refused, clean(str(error), self._redactor))
 
     @property
     def _params(self) -> dict[str, Any]:
@@ -487,7 +488,7 @@ class Judge:
         wrote = most if usage.completion is None else usage.completion
         self._learned["longest"] = max(self._learned["longest"], wrote)
         budget.pay(held, tokens=read + wrote, cost=self._cost(stated, read, wrote))
-        return found
+        return clean(found, self._redactor)  # who asks again is told the same from the journal
 
     def _price(self, read: int, wrote: int) -> float:
         return 0.0 if self.prices is None else (read * self.prices[0] + wrote * self.prices[1]) / 1e6
