@@ -18,8 +18,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import committing, layout
-from odograph.store import query as asking
+from odograph.store import committing, databases, layout
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -170,6 +169,25 @@ except BaseException as error:
     assert done.stdout == "KeyboardInterrupt\n", done.stderr
 
 
+def test_a_forked_process_asks_and_ends(store: odograph.Store) -> None:
+    """A child of a process that asked questions asks its own, with threads and databases of its own, and ends as it should."""
+    fill(store)
+    store.seal()
+    program = """
+import os, sys, odograph
+store = odograph.open(sys.argv[1])
+ask = lambda of: of.sql("select kind, count(*) as n from facts group by kind order by kind").list()
+before = ask(store)
+child = os.fork()
+if child == 0:
+    print(ask(store) == before == ask(odograph.open(sys.argv[1])), flush=True)
+    sys.exit()
+print(os.waitpid(child, 0)[1], ask(store) == before)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(store.root)], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n0 True\n", done.stderr
+
+
 def test_a_query_prints_nothing_itself(store: odograph.Store) -> None:
     """In programs without a file, as here, DuckDB would draw a bar among what they print."""
     fill(store)
@@ -182,13 +200,13 @@ def test_a_query_prints_nothing_itself(store: odograph.Store) -> None:
 def test_a_query_that_needs_too_much_memory_is_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and no wrong use of the command."""
     fill(store)
-    lock = asking._lock
+    lock = databases.lock
 
     def small(database: Any, paths: list[str]) -> None:
         database.execute("set memory_limit='100MB'")
         lock(database, paths)
 
-    monkeypatch.setattr(asking, "_lock", small)
+    monkeypatch.setattr(databases, "lock", small)
     with pytest.raises(odograph.StoreError, match=r"needs more memory than it may have: .*; ask for less at once"):
         store.sql("select list(repeat('x', 1000000)) from range(1000), (select 1 from facts limit 1)").list()
 
@@ -362,10 +380,10 @@ def test_a_database_is_kept_while_the_same_files_count(store: odograph.Store) ->
     fill(store, 2)
     store.seal()
     before = store.sql(question).list()
-    kept = dict(store.backend.reader.databases)
+    kept = store.backend.reader.databases.kept.copy()
     half = store.sql("select id from trajectories order by id")
     assert store.sql(question).list() == before
-    assert kept.items() <= store.backend.reader.databases.items()
+    assert kept.items() <= store.backend.reader.databases.kept.items()
     assert len(half.list()) == 2  # it was not read before the next question came
     with store.record(task="more") as run:
         run.reward(1.0)
@@ -389,7 +407,7 @@ def test_what_is_set_for_a_database_holds_for_its_queries(store: odograph.Store,
     for _ in range(2):
         found = store.sql("select name, value from duckdb_settings() -- facts").list()
         assert wanted.items() <= {row["name"]: row["value"] for row in found}.items()
-    assert bool(store.backend.reader.databases) == sealed
+    assert bool(store.backend.reader.databases.kept) == sealed
 
 
 def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,8 +415,8 @@ def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypat
     question = "select count(*) as n, count(author) as a from facts where kind='reward'"
 
     class Earlier(committing.Writer):
-        def __init__(self, root: Path, path: str, table: Any, *rest: Any) -> None:
-            super().__init__(root, path, table.only([n for n in table.names if n != "author"]), *rest)
+        def __init__(self, root: Path, path: str, table: Any, *rest: Any, **how: Any) -> None:
+            super().__init__(root, path, table.only([n for n in table.names if n != "author"]), *rest, **how)
 
         def write(self, rows: Any) -> None:
             super().write(rows.drop_columns(["author"]) if "author" in getattr(rows, "column_names", ()) else rows)

@@ -16,7 +16,6 @@ import msgspec
 from ..bulk import rarely_collected
 from ..codec import DAMAGE
 from ..errors import NotFound, StoreError
-from ..log import logger
 from ..streams import IdsLine, MessageLine, Streams
 from ..tables.files import DamagedFile
 from ..tables.shared import Shared
@@ -24,6 +23,7 @@ from ..trajectory import Trajectory
 from ..types import LATE, AnyRecord, End, Start
 from .catalog import Catalog
 from .columnar import Columns, columns
+from .databases import Databases
 from .figures import Figures
 from .filters import EVERY, Filters
 from .lake import Lake, Sealed
@@ -58,8 +58,8 @@ class Reader:
         self._journal = root / "journal"
         #: The sealed tier.
         self.lake: Lake = Lake(root, shared)
-        #: By the views in them, the databases that questions in SQL ask, each with what it is made of.
-        self.databases: dict[tuple[str, ...], tuple[Any, Any]] = {}
+        #: The databases that questions in SQL ask.
+        self.databases: Databases = Databases()
         self._opened: Catalog | None = None
         self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
@@ -91,7 +91,7 @@ class Reader:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
-        self.databases.clear()
+        self.databases.close()
         self.lake.close()
 
     def known(self, id: str) -> Trajectory | None:
@@ -396,6 +396,8 @@ def _assembled(id: str, raw: Iterable[Raw], alive: Callable[[], set[str]]) -> Tr
 @lru_cache(1000)
 def _left_out(id: str) -> None:
     """Warns once of each trajectory that has a line which can't be read."""
+    from ..log import logger
+
     logger.warning("trajectory %r has a damaged line, which is left out: `odograph doctor` lists damaged lines", id)
 
 
@@ -468,6 +470,8 @@ class Tail:
             try:
                 record = decode(line, file.writer, file.version)
             except DAMAGE as error:
+                from ..log import logger
+
                 logger.warning("the journal %s has a damaged line at byte %d, which is left out: %s", path.name, offset, error)
                 continue
             if record is None or isinstance(record, (MessageLine, IdsLine)):
