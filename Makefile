@@ -46,7 +46,7 @@ coverage: $(VENV)/.dev ## which lines and branches the tests reach, with a floor
 mutate: $(VENV)/.dev ## breaks the source place by place and lists what no test notices; MUTATE="store --most 50 --seed 1"
 	$(BIN)/python -m tests.mutate $(MUTATE)
 
-bench-scale: $(VENV)/.dev ## the sealed tier at a million steps: SCALE="--steps 40000" for a look
+bench-scale: $(VENV)/.dev ## the sealed tier at a million steps: SCALE="--steps 40000" for a look, SCALE=--full for five million
 	$(BIN)/python -m bench.scale $(SCALE)
 
 bench: $(VENV)/.dev ## the hot path and what else has a budget, as ratios
