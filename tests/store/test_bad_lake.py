@@ -181,7 +181,7 @@ def test_a_seal_that_can_not_begin_leaves_nothing(store: odograph.Store, table: 
     assert seen(cold(store)) == before
 
 
-@pytest.mark.parametrize(("bytes", "sealed"), [(8192, False), (36_000, False), (512, True)])
+@pytest.mark.parametrize(("bytes", "sealed"), [(8192, False), (24_000, False), (512, True)])
 def test_a_disk_that_is_full_before_the_list_of_the_files(store: odograph.Store, bytes: int, sealed: bool) -> None:
     """A disk too full for `commits.sqlite`, new or old: a sentence, no traceback; reading goes on, and a later seal seals once."""
     fill(store, 3)

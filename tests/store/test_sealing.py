@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -443,6 +445,31 @@ def test_a_lost_list_of_files_is_made_anew(store: odograph.Store) -> None:
         found = odograph.open(store.root).repair()
         assert (found["commits"], found["left"]) == (2, 0)
         assert seen(cold(store)) == before
+
+
+def test_a_small_journal_is_sealed_in_no_more_than_zlib_takes(store: odograph.Store) -> None:
+    """What describes the files of a small seal takes less than what they hold, and their columns are documented all the same."""
+    import pyarrow.parquet as parquet
+
+    chance = random.Random(5)
+    known = ["".join(chance.choices("abcdefghijklmnop", k=chance.randint(2, 9))) for _ in range(3000)]
+    for _ in range(4):
+        with store.record(task=" ".join(chance.choices(known, k=20)), agent="a", model="m", group="g") as run:
+            history = [{"role": "system", "content": " ".join(chance.choices(known, k=150))}]
+            for _ in range(15):
+                history.append({"role": "user", "content": " ".join(chance.choices(known, k=300))})
+                with run.step() as step:
+                    step.context("kb", {"text": " ".join(chance.choices(known, k=300))})
+                    call = step.llm_call(model="m", messages=history[-2:], response=" ".join(chance.choices(known, k=150)))
+                    step.action("search", {"q": 1}, " ".join(chance.choices(known, k=150)), ok=True, llm_call=call)
+            run.reward(chance.random())
+    store.close()
+    journal = b"".join(path.read_bytes() for path in (store.root / "journal").glob("*.jsonl"))
+    assert len(journal) < 500_000
+    assert store.seal().sealed_bytes <= 1.05 * len(zlib.compress(journal, 6))
+    for table in layout.TABLES:
+        (path,) = (store.root / "lake" / table).glob("*.parquet")
+        assert all(field.metadata[b"doc"] for field in parquet.read_schema(path))
 
 
 CONTENT = st.recursive(

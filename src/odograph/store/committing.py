@@ -20,6 +20,7 @@ _GROUP = 1 << 19  # compressed bytes of a row group of `records`: a trajectory c
 _ROWS = 1 << 14  # rows of a row group of `records` at most: small ones, as late rewards are, compress to little
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16
+_SMALL = 1 << 20  # bytes of a journal below which describing the files takes more than what they say of the rows
 _SOME = 1 << 12  # rows that are Python objects at once: as columns of Arrow they take a tenth
 #: What the column `rewards` of a summary leaves out.
 REPEATED = ("root", "writer", "reward", "end_time")
@@ -33,8 +34,10 @@ def stage(name: str) -> None:
 class Output:
     """The files of one commit: rows of `records`, by trajectory, with what is where; facts; summaries."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, size: int | None = None) -> None:
+        """`size`: the bytes of what the files are made of, where it is known."""
         self.id = new_id()
+        self._small = size is not None and size < _SMALL
         self._lake = lake
         #: The last commit that this one takes into account.
         self.base: int = lake.commits.last(TRAJECTORIES.name)
@@ -59,7 +62,7 @@ class Output:
         self.parts: dict[str, list[Part]] = {}
 
     def _writer(self, table: Table) -> Writer:
-        return Writer(self._lake.root, self._path(table), table, Footer(self.id))
+        return Writer(self._lake.root, self._path(table), table, Footer(self.id), small=self._small)
 
     def _path(self, table: Table) -> str:
         return f"{table.name}/{self.id}.parquet"

@@ -58,7 +58,7 @@ def compact(lake: Lake, grace: float) -> Compaction:
             size += file.bytes
     merged = 0
     if len(chosen) > 1:
-        output = Output(lake)
+        output = Output(lake, size + sum(one.file.bytes for one in lake.commits.files(TRAJECTORIES.name)))
         try:
             replaced = _merge(lake, {file.path for file in chosen}, output)
         except Conflict as error:  # another machine merged or sealed meanwhile: the next compaction merges

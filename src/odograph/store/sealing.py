@@ -158,7 +158,8 @@ def recover(lake: Lake) -> tuple[int, int]:
     commits = lake.commits
     if isinstance(commits, FolderCommits) and commits.exists and not commits.sound:
         if (why := commits.wrong(lake.journal_key)) is not None:
-            raise StoreError(f"{lake.root / 'commits.sqlite'}: {why}; `odograph doctor --repair` rebuilds it from the files")
+            why += "; nothing was sealed, and nothing is lost: `odograph doctor --repair` makes the list anew from the files"
+            raise StoreError(f"{lake.root / 'commits.sqlite'}: {why}")
         commits.sound = True
     groups: dict[str, list[Path]] = {}
     lost: list[Path] = []
@@ -258,7 +259,7 @@ class _Round:
         self.sealed: set[Key] = set()
 
     def run(self) -> Sealing:
-        output = Output(self._lake)
+        output = Output(self._lake, sum(stop - start for _, start, stop, _ in self.files))
         try:
             with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
                 return self._run(db, output)

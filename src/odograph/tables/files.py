@@ -82,7 +82,10 @@ class Writer:
     with a dot, which nothing reads.
     """
 
-    def __init__(self, root: Path, path: str, table: Table, footer: Footer, *, lean: int | None = None) -> None:
+    def __init__(
+        self, root: Path, path: str, table: Table, footer: Footer, *, lean: int | None = None, small: bool = False
+    ) -> None:
+        """`lean`, `small`: see `Table.writing`."""
         parquet = _parquet()
         in_utf8(root)
         self._root = root
@@ -95,7 +98,9 @@ class Writer:
         try:
             folder(root, self._target.parent)
             opened(root, self._temporary).close()
-            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean))
+            self._writer = parquet.ParquetWriter(self._temporary, table.arrow, **table.writing(lean=lean, small=small))
+            if lean is None:
+                self._writer.add_key_value_metadata({"ARROW:schema": table.described})
         except OSError as error:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
@@ -303,7 +308,7 @@ class Opened:
             self._file.close()
             raise NewerStore(
                 f"{path.name} has version {version} of table {table.name!r}; this Odograph reads up to {table.version}:"
-                " install a newer one"
+                " install a newer one; nothing was changed"
             )
         self.groups: int = self._file.metadata.num_row_groups
         self._there = set(self._file.schema_arrow.names)

@@ -26,6 +26,8 @@ _VERSION = 1
 _BUSY_SECONDS = 30.0
 #: What Daft takes for a pattern in the name of a file.
 _PATTERN = re.compile(r"[\\*?\[\]{}]")
+#: What is safe where the list of the files is not, and what to do.
+_REBUILT = "the sealed files and the journal are safe: `odograph doctor --repair` makes the list anew from the files"
 _PAGE = 64  # files that `latest` reads at once
 #: Errors that are the machine's and not the database's: busy, out of memory, read-only, full, and a file that can't be opened.
 _MACHINE = tuple(
@@ -79,6 +81,8 @@ class FolderCommits:
             version = db.execute("pragma user_version").fetchone()[0]
             if version == 0 and not made:
                 self._refuse_others(db)
+            if version == 0:
+                db.execute("pragma page_size=1024")  # of a small store it is seven pages
             db.execute("pragma journal_mode=wal")
             db.execute("pragma synchronous=full")  # a commit is the truth: journals go once it returned
             if version == 0:
@@ -91,7 +95,8 @@ class FolderCommits:
                 db.execute("commit")
             elif version > _VERSION:
                 raise NewerStore(
-                    f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}: install a newer one"
+                    f"{self._path.name} has version {version}; this Odograph reads up to {_VERSION}: install a newer one;"
+                    " nothing was changed"
                 )
             db.execute("select count(*) from files")
         except NewerStore:
@@ -109,9 +114,7 @@ class FolderCommits:
                 if (there := self._unchanging()) is not None:
                     return there
                 raise refused(self._path, "opened", error) from error
-            raise StoreError(
-                f"{self._path} is damaged ({error}); `odograph doctor --repair` rebuilds it from the files"
-            ) from error
+            raise StoreError(f"{self._path} is damaged ({error}); {_REBUILT}") from error
         return db
 
     def _refuse_others(self, db: sqlite3.Connection) -> None:
@@ -190,9 +193,7 @@ class FolderCommits:
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
                     raise refused(self._path, "read", error) from error
-                raise StoreError(
-                    f"{self._path} can't be read: {error}; `odograph doctor --repair` rebuilds it from the files"
-                ) from error
+                raise StoreError(f"{self._path} can't be read: {error}; {_REBUILT}") from error
             finally:
                 if self._fleeting and self._open is not None and not self._open.in_transaction:
                     self.close()
@@ -262,7 +263,7 @@ class FolderCommits:
             known = properties_of(about)
             return Live(DataFile(table, path, rows, size, tuple(known["rows"]), known.get("crc")), added)
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{self._path} is damaged; `odograph doctor --repair` rebuilds it from the files") from error
+            raise StoreError(f"{self._path} is damaged; {_REBUILT}") from error
 
     def add_sums(self) -> None:
         """Notes the checksums of the live files of which none are known (an earlier version sealed them), as they stand."""
