@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -154,6 +153,8 @@ def _main(argv: list[str] | None) -> int:
         print(f"odograph: {error.strerror or error}{where}", file=sys.stderr)
         return 1
     except Exception:  # a defect of ours: its traceback may hold what agents wrote
+        import traceback
+
         traceback.print_exc()
         return 1
 

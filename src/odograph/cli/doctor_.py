@@ -75,6 +75,8 @@ def _sealed(facts: dict[str, Any]) -> None:
     when = f", the last at {iso_time(sealed['last'])}" if sealed["last"] else ""
     what = f"{size(sealed['bytes'])} in {sealed['files']} files of {sealed['commits']} commits{when}"
     print(f"sealed: {what if sealed['files'] else 'nothing'}")
+    if sealed["files"] and sealed["compared"] == "footers":
+        print("compared: the footers of these files; each page is compared with its checksum when it is read")
     print(f"not sealed: {size(sealed['unsealed_bytes'])} of {sealed['unsealed_trajectories']:,} trajectories")
     if sealed["orphans"]:
         print(

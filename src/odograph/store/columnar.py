@@ -7,7 +7,6 @@ with lines in the journal come out of the catalog, and take the place of their s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -333,6 +332,8 @@ class _Reading:
 
 def _ahead(rows: Iterator[Any]) -> Iterator[Any]:
     """What an iterator gives. Each is made while the one before is worked on."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
         made = pool.submit(next, rows, rows)
         while (found := made.result()) is not rows:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from ..codec import DAMAGE, encode
-from ..log import logger
 from ..totals import trajectory_reward
 from ..types import KINDS, LATE, Reward, Span
 from .lines import File, read_ranges
@@ -70,6 +69,8 @@ def tell_damage(db: sqlite3.Connection, told: int = 0) -> int:
     """Warns of the damaged lines of the journal if there are more than were told. Returns their number."""
     count, *first = db.execute("select count(*), file, min(offset), reason from damages").fetchone()
     if count > told:
+        from ..log import logger  # late: most commands never say a word, and `logging` is a tenth of their start
+
         logger.warning(
             "the journal has damaged lines, %d in all, which are left out (%s at byte %s: %s); all others are read:"
             " `odograph doctor` lists damaged lines",

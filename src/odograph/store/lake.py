@@ -19,7 +19,6 @@ import msgspec
 
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
-from ..log import logger
 from ..tables.commits import Commits, opened_in
 from ..tables.files import DamagedFile, DataFile, Opened, crc_of, is_private
 from ..tables.folder import FolderCommits
@@ -158,6 +157,8 @@ class Lake:
         if said not in self._told:
             self._told.add(said)
             held = "what it held is made anew from `records` each time" if anew else "what it held is left out"
+            from ..log import logger
+
             logger.warning("%s; %s, all others can be read: %s", said, held, self._mending)
 
     def stopped(self, error: DamagedFile) -> StoreError:
@@ -388,9 +389,19 @@ class Lake:
         look.execute("insert into search(search) values('delete-all')")
 
     def examine(self) -> dict[str, Any]:
-        """How much is sealed, in which files, and what belongs to no commit."""
+        """How much is sealed, in which files, what belongs to no commit, and what of a file `damages` compares with checksums."""
+        compared = "pages" if self.shared is None else "footers"
         if not self.exists:
-            return {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "pending": {}, "orphans": []}
+            nothing: dict[str, Any] = {
+                "files": 0,
+                "bytes": 0,
+                "rows": 0,
+                "commits": 0,
+                "last": None,
+                "pending": {},
+                "orphans": [],
+            }
+            return nothing | {"compared": compared}
         live = [one.file for table in TABLES for one in self.commits.files(table)]
         last = self.commits.last(TRAJECTORIES.name)
         made = self.commits.commits(last - 1)
@@ -401,6 +412,7 @@ class Lake:
             "commits": last,
             "last": made[-1].time if made else None,
             "pending": self.commits.pending(),
+            "compared": compared,
             "orphans": [path.relative_to(self.root.parent).as_posix() for path in self.commits.orphans()],
         }
 
