@@ -547,6 +547,7 @@ def test_a_vanished_file_is_told(near: Team) -> None:
     with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
         b.trajectory(first)
     assert [d.file for d in b.damages()] == [f"records/{lost.name}"]
+    assert b.examine()["sealed"]["compared"] == "footers"
 
 
 @pytest.mark.parametrize("table", ["records", "facts", "trajectories"])

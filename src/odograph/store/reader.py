@@ -404,6 +404,8 @@ def _left_out(id: str) -> None:
 @lru_cache(1000)
 def _incomplete(id: str) -> None:
     """Warns once of each trajectory in which a call refers to what no line holds."""
+    from ..log import logger
+
     logger.warning(
         "trajectory %r has a call that refers to messages or token ids which no line holds; the call stands without", id
     )

@@ -28,6 +28,8 @@ Encoding = OneOf["names", "plain", "split", "shared", "delta", "alike"]
 
 _DELTA = ("DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY")
 _LEVEL = 17  # of zstd
+#: Columns by which files are chosen, also by Iceberg, which expects their statistics.
+_CHOSEN = ("id", "trajectory")
 _FEW = 256  # rows for which a dictionary takes more than it saves
 _LISTS = {"texts": "text", "ints": "int", "ids": "int32", "doubles": "double", "floats": "float"}
 
@@ -158,7 +160,7 @@ class Table(msgspec.Struct, frozen=True, dict=True):
         }
         if lean is not None:
             return {**found, "write_statistics": False}
-        statistics = ["id"] if small and "id" in self.names else not small  # by ids files are chosen
+        statistics = [name for name in self.names if name in _CHOSEN] if small else True
         return {**found, "write_statistics": statistics, "write_page_index": not small, "write_page_checksum": True}
 
     def _path(self, column: Column) -> str:
