@@ -273,9 +273,12 @@ def test_deep_and_long_streams(name: str) -> None:
 
 @given(st.lists(st.text('abc{}":,\u20ac ', max_size=12), max_size=6), st.sampled_from(["\n", "\r\n", "\r"]), st.data())
 def test_event_streams(texts: list[str], newline: str, data: st.DataObject) -> None:
-    """An event stream gives the same events cut at any byte: names, several data lines, comments, a byte order mark, `[DONE]`."""
+    """An event stream gives the same events cut at any byte, or event by event: names, several data lines, comments, a byte
+    order mark, `[DONE]`."""
     lines = "\ufeff: hello\n\n" + "".join(
         f"event:e{n}\nid: 7\ndata: [\n: between\nretry\ndata:{json.dumps(t, ensure_ascii=False)}]\n\n"
+        f"event: plain\ndata: {json.dumps([t], ensure_ascii=False)}\n\n"
+        f"data: {json.dumps([t], ensure_ascii=False)}\n\n"
         for n, t in enumerate(texts)
     )
     raw = (lines + "event: ping\n\ndata: [DONE]\n\n").replace("\n", newline).encode()
@@ -284,15 +287,17 @@ def test_event_streams(texts: list[str], newline: str, data: st.DataObject) -> N
     whole.close()
     at = 0
     while at < len(raw):
-        size = data.draw(st.integers(1, 30))
+        end = raw.find(newline.encode() * 2, at)
+        whole_event = (end + 2 * len(newline) if end >= 0 else len(raw)) - at
+        size = data.draw(st.integers(0, 30)) or whole_event
         cut.feed(raw[at : at + size])
         cut.feed(b"")
         at += size
     cut.close()
     assert (cut.events, cut.names, cut.done) == (whole.events, whole.names, whole.done)
     assert whole.done
-    assert whole.events == [[t] for t in texts]
-    assert whole.names == [f"e{n}" for n in range(len(texts))]
+    assert whole.events == [[t] for t in texts for _ in range(3)]
+    assert whole.names == [name for n in range(len(texts)) for name in (f"e{n}", "plain", None)]
 
 
 def test_event_streams_of_tiny_chunks() -> None:

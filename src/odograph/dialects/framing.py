@@ -38,6 +38,10 @@ class Stream:
         self.names.append(name)
 
 
+#: One whole event, which a piece of a stream mostly is.
+_ONE = re.compile(rb"(?:event: ([^\r\n]*)\n)?data: ([^\r\n]*)\n\n")
+
+
 class SSE(Stream):
     """Server-sent events; the APIs repeat the name of an `event:` line in the data, as its `type`. `[DONE]` is no event."""
 
@@ -48,9 +52,17 @@ class SSE(Stream):
         self._name: bytes | None = None
         self._begun = False
         self._return = False
+        self._between = True
 
     def feed(self, chunk: bytes) -> None:
         if not chunk:
+            return
+        one = _ONE.fullmatch(chunk) if self._between else None
+        if one is not None:
+            self._begun = True
+            self._name, data = one.groups()
+            self._data.append(data)
+            self._end()
             return
         if self._return and chunk.startswith(b"\n"):  # the other half of a CRLF
             chunk = chunk[1:]
@@ -62,6 +74,7 @@ class SSE(Stream):
             for line in lines[1:-1]:
                 self._line(line)
             self._rest = [lines[-1]]
+        self._between = not (self._rest[-1] or self._return or self._data or self._name)
 
     def close(self) -> None:
         rest, self._rest = b"".join(self._rest), []
