@@ -268,10 +268,12 @@ def test_a_folder_that_can_not_be_looked_into_costs_no_other_file(place: tuple[P
             (Path(name) / inner / "deeper").mkdir(parents=True)
             shutil.copy(place[0] / "chat.jsonl", Path(name) / inner)
         (Path(name) / "listed").chmod(0o744)
+        (Path(name) / "shut").mkdir(0)
         Path(name).chmod(0o777)
         status, said = as_nobody(Path(name), "--store", "s", "import", ".")
         assert status == 1 and "Traceback" not in said, said
         assert "listed/chat.jsonl" in said and "open/chat" not in said, said
+        assert "failed: shut: [Errno 13] Permission denied" in said, said
         with odograph.open(Path(name) / "s") as store:
             assert len(store) == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -169,25 +168,6 @@ def test_a_folder_with_young_and_foreign_files_does_not_fail(tmp_path: Path) -> 
         assert "without a message" in store.import_sessions(young).failed[0]["error"]
         (t,) = store.trajectories()
         assert odograph.validate(t).findings == []  # a person who just stopped is no defect
-
-
-def test_what_nobody_may_read_in_a_folder_is_told_and_does_not_fail(tmp_path: Path) -> None:
-    """A file or a folder that the user may not read costs itself alone, with a warning; named alone, it fails."""
-    lines(tmp_path / "w" / "s.jsonl", MAIN)
-    locked = [lines(tmp_path / "w" / "locked.jsonl", MAIN), lines(tmp_path / "w" / "z" / "s.jsonl", MAIN).parent]
-    for path in locked:
-        path.chmod(0)
-    try:
-        if os.access(locked[0], os.R_OK):
-            pytest.skip("this user may read everything")
-        with odograph.open("memory:") as store:
-            report = store.import_sessions(tmp_path / "w")
-            assert (report.imported, report.failed, report.unrecognised) == (1, [], [])
-            assert report.warnings == [{"path": str(path), "not read: Permission denied": 1} for path in locked]
-            assert [f["path"] for f in store.import_sessions(*locked).failed] == [str(path) for path in locked]
-    finally:
-        for path in locked:
-            path.chmod(0o700)
 
 
 def test_codex_prompts_and_outcomes(tmp_path: Path) -> None:

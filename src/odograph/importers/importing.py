@@ -88,10 +88,7 @@ class _Import(NamedTuple):
         except NotBegun as error:
             self._failed(path, str(error), named)
         except OSError as error:  # a link may lead nowhere, and a file be gone since it was listed
-            if isinstance(error, PermissionError) and not named:
-                self.report.warnings.append({"path": str(path), f"not read: {error.strerror}": 1})
-            else:
-                self._failed(path, str(error), named or error.errno not in (errno.ENOENT, errno.ELOOP))
+            self._failed(path, str(error), named or error.errno not in (errno.ENOENT, errno.ELOOP))
         except OdographError as error:
             self._failed(path, str(error))
         except (Exception, SystemExit) as error:  # a format that nobody foresaw costs its own file alone
