@@ -44,6 +44,19 @@ def as_bytes(text: str) -> list[int]:
     return [bpe().token_to_id(c) for piece, _ in names for c in piece]
 
 
+def test_a_tokenizers_own_marks_are_no_part_of_a_text() -> None:
+    """A tokenizer that puts a mark before each text puts none into an edit; ids of marks that were sampled say no text."""
+    made = Tokenizer.from_str(bpe().to_str())
+    eos = made.token_to_id("<eos>")
+    made.post_processor = processors.TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", eos)])
+    by, plain = tokenizer(made), bpe().encode("the red")
+    assert by is not None
+    assert made.encode("the red").ids == [eos, *plain.ids]
+    assert by.encode("the red") == plain.ids
+    assert by.offsets("the red") == (plain.ids, plain.offsets)
+    assert by.decode([*plain.ids, eos]) == "the red"
+
+
 TEXT = st.lists(st.sampled_from([*"the red\n ", "😀", "🤖", "é", "日", "👨\u200d👩", "e\u0301"]), min_size=1, max_size=12).map(
     "".join
 )
