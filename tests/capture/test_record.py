@@ -465,3 +465,34 @@ def test_a_fork_while_another_thread_makes_the_first_record() -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKS]  # Python 3.12 warns of such forks
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 ['child', 'parent']\n", "")
+
+
+#: Of each kind of record: what a caller may say of it, and where that is kept under another name.
+GIVEN: dict[str, dict[str, Any]] = {
+    "context": {"data": {"k": 1}, "query": ["q"], "purpose": "why", "error": "no", "started": 5, "duration": 6},
+    "action": {
+        "arguments": {"k": 1}, "result": [2], "ok": False, "error": "no", "tool_call_id": "c", "started": 5, "duration": 6,
+        "metadata": {"m": 1},
+    },
+    "llm_call": {
+        "reasoning": "r", "finish_reason": "length", "usage": {"prompt_tokens": 3}, "purpose": "judge", "policy_version": "v",
+        "tokenizer": "t", "adapter": "a", "inputs": ["i"], "cost": 0.5, "error": "no", "started": 5, "duration": 6,
+        "first_token": 7, "logprobs_of": "raw", "metadata": {"m": 1},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, given in GIVEN.items() for name in given])
+def test_what_is_said_of_a_record_is_kept_and_nothing_else(kind: str, name: str) -> None:
+    """Each argument alone is in the record, and the record of a call without it has none. The id that is returned is the record's."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            record = getattr(step, kind)
+            ids = [getattr(one, "id", one) for one in (record("n"), record("n", **{name: GIVEN[kind][name]}))]
+        t = store.trajectory(run.id)
+    found = {"context": t.steps[0].contexts, "action": t.actions, "llm_call": t.llm_calls}[kind]
+    assert [one.id for one in found] == ids
+    without, said = (odograph.codec.record_to_dict(getattr(one, "record", one)) for one in found)
+    place = "extra" if name == "metadata" else name
+    assert said[place] == GIVEN[kind][name]
+    assert without.get(place) != said[place]
