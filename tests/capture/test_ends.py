@@ -304,3 +304,26 @@ def test_steps_after_the_end_of_a_run_are_steps_of_their_own(tmp_path: Path) -> 
     """Forked workers, and who went on with the trajectory, take steps when the run has ended, and when the count of them is gone."""
     done = ran(AFTER, str(tmp_path / "s"))
     assert done.stdout.strip() == "good", done.stderr
+
+
+FORKED = """
+import os, sys, odograph
+store = odograph.open(sys.argv[1])
+with store.record(task="over") as run, run.step(): pass
+def files():
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+    return list((store.root / "journal").glob("*.steps"))
+assert not files()
+with store.record(task="open") as run, run.step():
+    assert len(files()) == 1
+assert not files()
+print("good")
+"""
+
+
+def test_a_fork_shares_the_runs_that_are_open(tmp_path: Path) -> None:
+    """A process that forks leaves no file for runs that have ended, while it lives or later."""
+    done = ran(FORKED, str(tmp_path / "s"))
+    assert done.stdout.strip() == "good", done.stderr

@@ -496,3 +496,12 @@ def test_what_is_said_of_a_record_is_kept_and_nothing_else(kind: str, name: str)
     place = "extra" if name == "metadata" else name
     assert said[place] == GIVEN[kind][name]
     assert without.get(place) != said[place]
+
+
+@pytest.mark.parametrize(("said", "found"), [(None, False), (True, True), (False, False)])
+def test_whoever_says_how_an_action_went_is_believed(said: bool | None, found: bool) -> None:
+    """A result that states a failure makes an action a failed one, if nobody says how it went."""
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            step.action("n", result={"success": False}, ok=said)
+        assert [a.ok for a in store.trajectory(run.id).actions] == [found]
