@@ -645,8 +645,10 @@ def test_sixteen_machines(tmp_path: Path) -> None:
     soaked(tmp_path, writers=16, runs=150, kills=8)
 
 
-def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path) -> None:
-    """What a killed process had acknowledged is sent by the next process, and its open run is no run of a living writer."""
+def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed process had acknowledged is sent by the next process, in as many pieces as it takes, and its open run is no
+    run of a living writer."""
+    monkeypatch.setattr("odograph.store.shipping._CHUNK", 1000)
     code = (
         "import os, signal, sys, odograph\n"
         "store = odograph.open(sys.argv[1], local=sys.argv[2])\n"
