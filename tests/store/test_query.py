@@ -462,3 +462,15 @@ def test_many_seals_make_few_row_groups(store: odograph.Store) -> None:
     about = parquet.read_metadata(path)
     assert (about.num_row_groups, about.num_rows) == (1, len(rows))
     assert store.sql("select * from facts order by trajectory, time, kind").list() == rows
+
+
+def test_an_action_with_an_error_failed(tmp_path: Path) -> None:
+    """A source that says of an action only what went wrong says that it failed; one that says nothing does not say how it went."""
+    actions = [{"name": "a", "error": "no"}, {"name": "b"}, {"name": "c", "ok": True, "error": "odd"}]
+    with odograph.open(tmp_path / "s") as store:
+        store.add({"task": "t", "steps": [{"actions": actions}]})
+        asked = "select name, ok from facts where kind = 'action' order by name"
+        expected = [{"name": "a", "ok": False}, {"name": "b", "ok": None}, {"name": "c", "ok": True}]
+        assert store.sql(asked).list() == expected
+        store.seal()
+        assert store.sql(asked).list() == expected
