@@ -2,6 +2,7 @@
 
 A first run of the tests tells which test reaches which line, in processes that the test starts, too. A break is tried with the tests that
 reach its line, first those that are quick and have noticed breaks of that file. The places are spread over the files of a part, in an order that the seed gives.
+Breaks that `tests/judged/` lists are left out: a person has judged that they change nothing that matters.
 
 The tests are collected once. A break inside of a function is put into the loaded function of a fork, which then runs its tests. A break that
 only an import shows, or that survived and is reached by an import, is tried with all modules imported anew.
@@ -197,6 +198,14 @@ def part_of(name: str) -> tuple[list[str], list[str]]:
     raise argparse.ArgumentTypeError(
         f"{name!r} is neither a room ({', '.join(ROOMS)}) nor a file or line in one, such as store/journal.py:349"
     )
+
+
+def judged() -> set[tuple[str, str]]:
+    """(file, its lines before and after) of the breaks that the lists judge. Each block has a line of the file, of `-`, of `+` and
+    of `=` why the break does not matter."""
+    lists = (ROOT / "tests" / "judged").glob("*.txt")
+    blocks = [block.splitlines() for one in lists for block in one.read_text().strip().split("\n\n")]
+    return {(file, f"\n  {before}\n  {after}") for file, before, after, _ in blocks}
 
 
 def spread(files: list[Path], chance: random.Random) -> list[tuple[Path, range, str, str]]:
@@ -454,6 +463,7 @@ def main() -> int:
         shutil.copytree(whole, copied, dirs_exist_ok=True)  # a run that was killed left its break there
         tests = sorted({test for _, tests in parts for test in tests})
         run = Tests(folder, tests)
+        left_out = judged()
 
         def rounds() -> None:
             nonlocal survived
@@ -462,8 +472,11 @@ def main() -> int:
                 found = [copied / "odograph" / path.partition(":")[0] for path in paths]
                 files = sorted(file for path in found for file in ([path] if path.is_file() else path.rglob("*.py")))
                 every = [one for one in spread(files, random.Random(args.seed)) if line in ("", str(one[1][-1]))]
-                tried = noticed = 0
+                tried = noticed = known = 0
                 for file, lines, what, broken in every[args.skip : args.skip + args.most]:
+                    if (str(file.relative_to(copied / "odograph")), what) in left_out:
+                        known += 1
+                        continue
                     before = file.read_text()
                     try:
                         file.write_text(broken)
@@ -479,7 +492,7 @@ def main() -> int:
                     if said != "noticed":
                         print(f"{said}: {file.relative_to(copied)}:{lines[-1]}{what}", flush=True)
                 survived += tried - noticed
-                at = f"places {args.skip} to {min(args.skip + args.most, len(every))} of {len(every)} with seed {args.seed}"
+                at = f"{known} judged before, places {args.skip} to {min(args.skip + args.most, len(every))} of {len(every)} with seed {args.seed}"
                 print(f"{', '.join(paths)}: {noticed} of {tried} breaks were noticed; {at}", flush=True)
 
         run.collected(tests, rounds)
