@@ -12,7 +12,7 @@ import pytest
 import odograph
 from odograph.capture.faults import faults
 from odograph.proxy.service import Proxy
-from tests.proxy.test_passing import post
+from tests.proxy.test_passing import post, raw
 from tests.proxy.wire import Wire, json_answer
 
 PATHS = (
@@ -94,3 +94,32 @@ def test_header_bytes_that_are_no_utf_8_pass(store: odograph.Store, body: bytes)
                     got += piece
                 assert got == answer
                 assert sent in up.got[-1][0].split(b"\r\n") and up.got[-1][1] == body
+
+
+@pytest.mark.parametrize("base", ["", "/base", "/v1"])
+def test_the_target_of_a_request_goes_upstream_as_it_is(store: odograph.Store, base: str) -> None:
+    """The path and the query of a request go upstream in the client's spelling, whatever a library of URLs would make of it."""
+    targets = (
+        "/v1/x?", "/v1/x??", "/v1/x?a=1&", "/v1/x?a=%2F+%20%zz", "//v1/x", "/v1//x/", "/v1/x;y=1?", "/v1%2fx", "/v1/%41~%7E", "/v1/x?/../?",
+        "/v1/a:b@c!$&'()*+,=", '/v1/"<x>|{y}[z]^`\\', "/v1/%", "/x?" + "q" * 30_000, "/" + "p" * 30_000 + "?",
+    )  # fmt: skip
+    with Wire(lambda head, body: json_answer({})) as up, Proxy(store, [up.url + base]) as proxy:
+        for target in targets:
+            for prefix in ("", "/t/r", "/t/r/group/g/-"):
+                asked = f"GET {prefix}{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                assert raw(proxy.url, asked.encode()).startswith(b"HTTP/1.1 200")
+                expected = base.removesuffix("/v1" if target.startswith(("/v1/", "/v1?")) else "") + target
+                assert up.got[-1][0].split(b" ")[1].decode() == expected
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nconte"])
+def test_a_call_that_an_upstream_breaks_off_is_asked_once(store: odograph.Store, answer: bytes) -> None:
+    """A request that a new connection took is with the upstream: nobody but the client sends it again."""
+
+    def script(head: bytes, body: bytes) -> Any:
+        yield answer
+        raise OSError
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        assert [post(proxy.url, PATHS[0], b"{}")[0] for _ in range(2)] == [502, 502]
+    assert len(up.got) == 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -80,10 +82,17 @@ class _Exactly:
         return getattr(self._transport, name)
 
 
+#: Whether the last request of this task went over a connection that had served another: the upstream may have closed it.
+reused: ContextVar[bool] = ContextVar("reused", default=False)
+_served: WeakSet[Any] = WeakSet()
+
+
 class Request(aiohttp.ClientRequest):
     """A request whose headers go upstream in the bytes that they came in."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        reused.set(conn.protocol in _served)
+        _served.add(conn.protocol)
         _Exactly.where_needed(conn.protocol, self.headers)
         return await super().send(conn)
 

@@ -23,7 +23,7 @@ from ..access import IDLE, log_of
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
-from .headers import Request, Response, coming_down, going_up
+from .headers import Request, Response, coming_down, going_up, reused
 from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
@@ -224,10 +224,10 @@ class Door:
 
     def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
         """The headers and the URL of a request as they go upstream."""
-        kept, target = going_up(request), admitted.path
+        passing, target = going_up(request), admitted.path
         if admitted.ours or self._key is not None:
-            kept, target = without_key(kept, target, self._key)
-        return CIMultiDict(kept), URL(upstream.target(target), encoded=True)
+            passing, target = without_key(passing, target, self._key)
+        return CIMultiDict(passing), upstream.target(target)
 
     async def _forward(self, way: _Way) -> web.StreamResponse:
         request, admitted = way.request, way.admitted
@@ -274,8 +274,9 @@ class Door:
                     tried.append(upstream)
                     upstream = self._choose(request, admitted, tried)
                     continue
-                if whole is not None and not nobody and upstream not in tried and time.monotonic() - began < _AGAIN_SECONDS:
-                    tried.append(upstream)  # a kept connection that the upstream had closed: once more, on a new one
+                soon = time.monotonic() - began < _AGAIN_SECONDS
+                if whole is not None and not nobody and upstream not in tried and soon and reused.get():
+                    tried.append(upstream)  # the upstream had closed the connection: once more, on a new one
                     continue
                 raise
             if asked and way.call is not None and answer.status in (400, 422):

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Self
 
+from yarl import URL
+
 from ..access import parts_of
 from ..errors import InvalidInput
 
@@ -25,6 +27,7 @@ class Upstream:
         if parts.username or parts.password:
             raise InvalidInput("an upstream's URL holds no user or password; the key goes in a header")
         self.url: str = url.rstrip("/")
+        self._root = URL(self.url, encoded=True)
         self._path = parts.path.rstrip("/")
         self.busy: int = 0
         #: Runs that stick to it.
@@ -49,11 +52,12 @@ class Upstream:
         """Whether it took no connection lately."""
         return time.monotonic() - self._down < _DOWN
 
-    def target(self, path: str) -> str:
-        """The URL of a request's path. A `/v1` that both have stands there once: people paste base URLs with and without it."""
+    def target(self, path: str) -> URL:
+        """The URL of a request's path and query. A `/v1` that both have stands there once: people paste base URLs with and
+        without it."""
         if self._path.endswith("/v1") and (path == "/v1" or path.startswith(("/v1/", "/v1?"))):
             path = path[3:]
-        return self.url + path
+        return self._root.with_path(self._path + path, encoded=True)  # the query stands in the path: a lone `?` is no query
 
 
 class Upstreams:
