@@ -378,18 +378,29 @@ def test_a_history_that_is_cut_gives_each_call_its_result(store: odograph.Store,
     assert [[a.result for a in s.actions] for s in t.steps] == [*([f"out {n}"] for n in range(5)), []] and t.status == "completed"
 
 
-def test_a_call_that_sums_up_brings_results(store: odograph.Store) -> None:
-    """An agent has its history summed up, by a call with another system prompt and no tools, and goes on from the summary. The call is
-    beside the work, and the result that it alone holds is the action's."""
-    script = [Answer(text="", tool_calls=[ask("sh", command="ls")]), Answer(text="A file was made."), Answer(text="done")]
-    with LLMServer(script) as server, Proxy(store, [server.url]) as proxy:
+@pytest.mark.parametrize("path", ["", "/t/r"])
+@pytest.mark.parametrize(("system", "tools"), [("You sum up.", None), ("You work.", None), ("You work.", TOOLS)])
+def test_a_call_that_sums_up_brings_results(store: odograph.Store, path: str, system: str, tools: Any) -> None:
+    """An agent has its history summed up, and goes on from the summary. The call is in the agent's trajectory, and beside the work if
+    it has another system prompt and no tools. The result that it alone holds is the action's."""
+    calls = [ask("sh", "call_1", command="ls"), ask("sh", "call_2", command="cat")]
+    script = [
+        Answer(text="", tool_calls=[calls[0]]),
+        Answer(text="A file was made, as was asked."),
+        Answer(text="", tool_calls=[calls[1]]),
+    ]
+    with LLMServer([*script, Answer(text="done")]) as server, Proxy(store, [server.url]) as proxy:
         messages = [user("make it"), said(script[0]), result("made")]
-        talk(proxy, [SYSTEM, messages[0]], "/t/r")
-        talk(proxy, [{"role": "system", "content": "You sum up."}, *messages, user("Sum it up.")], "/t/r", tools=None)
-        talk(proxy, [SYSTEM, user("So far: A file was made.")], "/t/r")
+        talk(proxy, [SYSTEM, messages[0]], path)
+        talk(proxy, [{"role": "system", "content": system}, *messages, user("Sum it up.")], path, tools=tools)
+        messages = [user("So far: A file was made, as was asked. Go on."), said(script[2]), result("read", "call_2")]
+        talk(proxy, [SYSTEM, messages[0]], path)
+        talk(proxy, [SYSTEM, *messages], path)
     t = one(store)
-    assert [c.purpose for c in t.llm_calls] == ["act", "utility", "act"]
-    assert [[a.result for a in s.actions] for s in t.steps] == [["made"], []]
+    beside = system != "You work."
+    assert [c.purpose for c in t.llm_calls] == ["act", "utility" if beside else "act", "act", "act"]
+    assert [[a.result for a in s.actions] for s in t.steps] == [["made"], *([] if beside else [[]]), ["read"], []]
+    assert {s.agent for s in t.steps} == {None}
 
 
 def test_marks_of_caches_change_no_conversation(store: odograph.Store) -> None:

@@ -33,7 +33,8 @@ _ADDED = re.compile(
 )
 #: Fields that a client gives a request anew when it sends the request again, and those by which it gives up streaming then.
 _OF_TRY = ("client_metadata", "request_id", "rid", "stream", "stream_options")
-_LONG = 20  # characters of an argument that may stand inside of a prompt
+LONG = 20  # characters of a text that is recognised where it stands inside of another
+_BEGIN = 3  # messages that may hold a summary of those before
 
 
 class Asked:
@@ -101,6 +102,13 @@ class Asked:
         if self.field is None:
             return [] if start else self.dialect.messages(self.request)
         return self.dialect.messages({self.field: [_parsed(item) for item in self.items[start:]]})
+
+    def first(self) -> list[str]:
+        """The texts of the first messages behind the system prompt. A history that was summed up begins with its summary."""
+        if self.field is None:
+            return []
+        begin = self.dialect.messages({self.field: [_parsed(item) for item in self.items[self.lead : self.lead + _BEGIN]]})
+        return [text_of(m.get("content")) for m in begin]
 
     @cached_property
     def said(self) -> list[str]:
@@ -225,7 +233,7 @@ def asks(arguments: Any, said: list[str]) -> bool:
     """Whether a tool call's arguments hold what a request's user says: the call started the agent that sends the request."""
     given = loads_or_raw(arguments.encode("utf-8", "replace")) if isinstance(arguments, str) else arguments
     values = [v.strip() for v in given.values() if isinstance(v, str)] if isinstance(given, dict) else []
-    return any(v and (v == part.strip() or (len(v) >= _LONG and v in part)) for v in values for part in said)
+    return any(v and (v == part.strip() or (len(v) >= LONG and v in part)) for v in values for part in said)
 
 
 def answer_of(dialect: Dialect, request: Any, answer: Any) -> dialects.Choice | None:
@@ -243,7 +251,7 @@ class Said(NamedTuple):
     @property
     def is_telling(self) -> bool:
         """Whether hardly two answers are so."""
-        return bool(self.calls) or len(self.text) >= _LONG
+        return bool(self.calls) or len(self.text) >= LONG
 
     def is_renamed(self, other: Said) -> bool:
         """Whether another is the same but for the ids of its tool calls."""

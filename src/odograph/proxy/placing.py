@@ -130,6 +130,8 @@ class Placer:
                 self._failures.setdefault(who, []).append(ref.id)
             elif talk is not None:
                 self._answered(talk, scope, asked, ref.id, answer, call, made)
+            elif purpose in ("compact", "utility"):
+                trail.summary = conversations.signature(conversations.answer_of(call.dialect, made.get("request"), answer)).text
             elif trail.ends and not trail.talks and trail.key[0] == "lone":
                 self._close(trail, "completed")
         return scope
@@ -187,6 +189,8 @@ class Placer:
             if talk is not None:
                 if self._woken.pop(talk.trail.run.id, None) is not None:
                     self._keep(talk.trail)
+                if purpose is None and talk.is_left_by(asked):
+                    purpose = "utility"
                 return talk.trail, talk if purpose is None else None, purpose or "act"
         said = asked.said
         started = self._started_by(said, trail, key) if purpose is None else None
@@ -245,13 +249,9 @@ class Placer:
         for learned in (False, True) if self._has_learned else (False,):
             marks = asked.values if learned else asked.marks
             for count in range(len(marks) - 1, 0, -1):
-                found = [
-                    t
-                    for t in tips.get(marks[count - 1], ())
-                    if t.count == count and t.learned is learned and not t.is_left_by(asked)
-                ]
+                found = [t for t in tips.get(marks[count - 1], ()) if t.count == count and t.learned is learned]
                 if found:
-                    found.sort(key=lambda t: t.who != asked.who)
+                    found.sort(key=lambda t: (t.is_left_by(asked), t.who != asked.who))
                     follows = conversations.answered_with(asked, count)
                     exact = next((t for t in found if t.answer == follows), None)
                     if exact is not None:
@@ -360,8 +360,9 @@ class Placer:
             talk.count, talk.tip, talk.learned = len(asked.marks), asked.marks[-1], False
             self._find_by_tip(talk)
         self._find_by_response(talk, answer)
-        talk.answer, talk.tools = conversations.signature(choice), talk.tools or asked.tools
-        talk.who, talk.prompt = asked.who, asked.prompt
+        talk.answer = conversations.signature(choice)
+        if asked.tools or not talk.tools:  # else it is without its tools for once
+            talk.who, talk.prompt, talk.tools = asked.who, asked.prompt, asked.tools
         now = time.time_ns()
         for tool in choice.tool_calls if choice else []:
             talk.pending[str(tool.id)] = Pending(scope, id, now, tool)

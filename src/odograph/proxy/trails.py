@@ -114,6 +114,11 @@ class Talk:
                 if old is not None:
                     self.pending[id] = self.pending.pop(old)
 
+    def summaries(self) -> list[str]:
+        """What may sum it up: its last answer, and that of the last call beside it."""
+        texts = ("" if self.answer.calls else self.answer.text, self.trail.summary)
+        return [text for text in texts if len(text) >= conversations.LONG]
+
     def is_repeated_by(self, asked: Asked) -> bool:
         """Whether a request is the last one of this conversation, which failed before the proxy began."""
         return self.failed is not None and self.count == len(asked.values) and self.is_begun_by(asked)
@@ -130,6 +135,8 @@ class Trail:
         self.ends = ends
         #: Whether its task is what a call beside the work said.
         self.guessed = False
+        #: What the last call beside the work answered, which may sum the work up.
+        self.summary = ""
         self.talks: list[Talk] = []
         self.by_agent: dict[tuple[Any, ...], Talk] = {}
         self.names: Counter[str] = Counter()
@@ -184,13 +191,15 @@ class Trail:
 
 
 def answering(asked: Asked, trails: Iterable[Trail], *, left: bool = False) -> Talk | None:
-    """The only conversation whose answer is the last one that a request holds: its agent edited what came before. `left`: or sums
-    it up."""
-    last = next((said for _, said in conversations.answers_in(asked.messages())), None)
-    if last is None or not last.is_telling:
-        return None
-    found = [talk for one in trails for talk in one.talks if talk.answer == last and (left or not talk.is_left_by(asked))]
+    """The only conversation whose answer is the last one that a request holds: its agent edited what came before. Else the one
+    whose agent begins anew with what was answered: a summary. `left`: also a conversation that the request sums up."""
+    talks = [talk for one in trails for talk in one.talks]
+    last = next((said for _, said in conversations.answers_in(asked.messages())), conversations.Said())
+    found = [talk for talk in talks if last.is_telling and talk.answer == last and (left or not talk.is_left_by(asked))]
     found = [talk for talk in found if talk.who == asked.who] or found
+    if not found and asked.tools:
+        first = asked.first()
+        found = [t for t in talks if t.who == asked.who and any(text in one for text in t.summaries() for one in first)]
     return found[0] if len(found) == 1 else None
 
 
