@@ -26,6 +26,7 @@ Right = Literal["read", "label", "record"]
 _RIGHTS = get_args(Right)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FILES = 1 << 16
+_KEPT = 4 << 20
 #: Seconds after which a connection is closed in which no request is under way: longer than clients keep theirs.
 IDLE = 120.0
 _SHORTEST = 16  # characters of a token that is given
@@ -107,8 +108,18 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         raise InvalidInput(f"can't listen on {host}:{port}: {error.strerror or error}") from None
+    keep_buffers()
     found.setblocking(False)
     return found
+
+
+def keep_buffers() -> None:
+    """Lets the C library keep the memory of asyncio's read buffers, of 256 KB each. glibc fetches a block of this size from the
+    system for each read and gives it back, which takes longer than the read, until the process has freed a larger one.
+
+    Source: M_MMAP_THRESHOLD in https://man7.org/linux/man-pages/man3/mallopt.3.html.
+    """
+    bytes(_KEPT)
 
 
 def allow_files() -> None:
