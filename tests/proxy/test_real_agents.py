@@ -192,6 +192,34 @@ def test_codex_by_post(programs: str, tmp_path: Path) -> None:
     assert (t.agent, t.task, len(t.steps), len(t.actions)) == ("codex", "Make the file", 2, 1)
 
 
+def test_codex_with_a_sub_agent(programs: str, tmp_path: Path) -> None:
+    """The tool that starts a sub-agent returns at once; the sub-agent is inside of its action, and its shell in its own steps."""
+
+    def asked(id: str, name: str, **given: Any) -> Answer:
+        function = {"namespace": "multi_agent_v1", "name": name, "arguments": json.dumps(given)}
+        return Answer(text="", tool_calls=[{"id": id, "type": "function", "function": function}])
+
+    def respond(request: dict[str, Any]) -> Answer:
+        if "USEAGENT" not in json.dumps(request["input"]):
+            return script(request)
+        results = [item["output"] for item in request["input"] if item["type"] == "function_call_output"]
+        if not results:
+            return asked("call_a", "spawn_agent", message="Sub: make the file")
+        if len(results) == 1:
+            return asked("call_b", "wait_agent", targets=[json.loads(results[0])["agent_id"]], timeout_ms=600_000)
+        return Answer(text="Paris is the capital.")
+
+    with LLMServer(respond) as server:
+        t = run(tmp_path, programs, server.url, [*CODEX[:-1], "USEAGENT Make the file"], "--into-session", CODEX_API_KEY="k")
+    spawn, shell, wait = sorted(t.actions, key=lambda action: (action.name != "spawn_agent", action.name == "wait_agent"))
+    assert (spawn.name, shell.agent, wait.name) == ("spawn_agent", "spawn_agent", "wait_agent")
+    steps = [(s.agent, s.index, s.record.parent == spawn.id) for s in t.steps if s.record is not None]
+    assert sorted(steps) == [
+        *(("codex", n, False) for n in range(3)),
+        *(("spawn_agent", n, True) for n in range(2)),
+    ]
+
+
 def test_codex_by_websocket(programs: str, tmp_path: Path) -> None:
     """Codex's whole session over one socket: each record has the whole history, also where a message held only what was new."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import openai
@@ -16,6 +18,7 @@ from aiohttp import web
 import odograph
 from odograph.proxy.service import Proxy
 from tests.proxy.test_passing import one
+from tests.proxy.wire import Wire, json_answer
 from tests.waiting import until
 
 
@@ -46,6 +49,7 @@ def serving(*answers: Any, status: int | None = None) -> Iterator[tuple[str, lis
             return web.Response(status=status)
         script = iter(answers)
         ws = web.WebSocketResponse()
+        ws.headers["X-Turn-State"] = "here"
         await ws.prepare(request)
         async for message in ws:
             got.append(message.data)
@@ -134,6 +138,49 @@ def test_an_upstream_without_sockets_is_a_426(store: odograph.Store) -> None:
     for said, got in ((404, 426), (401, 401)):
         with serving(status=said) as (url, _, _), Proxy(store, [url]) as proxy:
             assert asyncio.run(status(proxy.url)) == got
+
+
+HANDSHAKE = (
+    b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_an_answer_that_makes_no_socket_passes_as_it_is(store: odograph.Store) -> None:
+    """What an upstream says of a handshake that it refuses reaches the client. A redirect leads the proxy nowhere: the client's key
+    would go there."""
+    elsewhere = Wire(lambda head, body: json_answer({}))
+    answers = [
+        (b"429 Slow down", b"retry-after: 7\r\ncontent-length: 4\r\nx-b: caf\xe9\r\n\r\nlate"),
+        (b"401 Unauthorized", b"www-authenticate: Bearer\r\ncontent-length: 2\r\n\r\nno"),
+        (b"503 Service Unavailable", b"content-length: 0\r\n\r\n"),
+        (b"307 Elsewhere", b"location: %s/v1/responses\r\ncontent-length: 0\r\n\r\n" % elsewhere.url.encode()),
+    ]
+    whole = [b"HTTP/1.1 " + status + b"\r\n" + rest for status, rest in answers]
+    with elsewhere, Wire(lambda head, body: [whole[len(up.got) - 1]]) as up, Proxy(store, [up.url]) as proxy:
+        place = urlsplit(proxy.url)
+        for expected in whole:
+            with socket.create_connection((place.hostname, place.port)) as client:
+                client.sendall(HANDSHAKE)
+                got = b""
+                while len(got) < len(expected) and (more := client.recv(65536)):
+                    got += more
+            assert got == expected
+    assert elsewhere.connections == 0
+
+
+def test_what_an_upstream_says_in_its_handshake_reaches_the_client(store: odograph.Store) -> None:
+    """Codex reads headers of the handshake: which server it has to go on with, and what limits are left."""
+    with serving() as (url, _, _), Proxy(store, [url]) as proxy:
+        place = urlsplit(proxy.url)
+        with socket.create_connection((place.hostname, place.port)) as client:
+            client.sendall(HANDSHAKE)
+            got = b""
+            while b"\r\n\r\n" not in got and (more := client.recv(65536)):
+                got += more
+    lines = got.split(b"\r\n")
+    assert lines[0].startswith(b"HTTP/1.1 101") and b"X-Turn-State: here" in lines
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in lines
 
 
 def test_each_side_hears_why_the_other_closes(store: odograph.Store) -> None:

@@ -232,8 +232,16 @@ def _wrote(text: str) -> str:
 def asks(arguments: Any, said: list[str]) -> bool:
     """Whether a tool call's arguments hold what a request's user says: the call started the agent that sends the request."""
     given = loads_or_raw(arguments.encode("utf-8", "replace")) if isinstance(arguments, str) else arguments
-    values = [v.strip() for v in given.values() if isinstance(v, str)] if isinstance(given, dict) else []
-    return any(v and (v == part.strip() or (len(v) >= LONG and v in part)) for v in values for part in said)
+    inside = [given] if isinstance(given, dict) else []
+    while inside:
+        one = inside.pop()
+        if isinstance(one, str):
+            text = one.strip()
+            if text and any(text == part.strip() or (len(text) >= LONG and text in part) for part in said):
+                return True
+        elif isinstance(one, (dict, list)):
+            inside += one.values() if isinstance(one, dict) else one
+    return False
 
 
 def answer_of(dialect: Dialect, request: Any, answer: Any) -> dialects.Choice | None:

@@ -19,6 +19,7 @@ _HOP = frozenset(
 #: And those that the next hop gets anew.
 _NOT_UP = _HOP | {b"host", b"expect"}
 _OWN = b"x-odograph-"
+_REFUSAL_BYTES = 1 << 16
 
 Headers = list[tuple[str, str]]
 
@@ -93,8 +94,42 @@ class Request(aiohttp.ClientRequest):
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         reused.set(conn.protocol in _served)
         _served.add(conn.protocol)
+        if hdrs.SEC_WEBSOCKET_KEY in self.headers:
+            self.response_class = _Handshake
         _Exactly.where_needed(conn.protocol, self.headers)
         return await super().send(conn)
+
+
+class NoSocket(Exception):
+    """The answer of an upstream to a handshake that makes no WebSocket, and the beginning of its body."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
+        super().__init__(f"the upstream answers a WebSocket with HTTP {answer.status}")
+        self.answer = answer
+        self.body = body
+
+
+class _Handshake(aiohttp.ClientResponse):
+    """The answer to a handshake. aiohttp would go where it redirects, and drop its body."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        await super().start(connection)
+        if self.status != 101:
+            body = b""
+            while len(body) < _REFUSAL_BYTES and (more := await self.content.readany()):
+                body += more
+            raise NoSocket(self, body)
+        return self
+
+
+class Socket(aiohttp.ClientWebSocketResponse):
+    """A WebSocket of an upstream. `answer`: to the handshake."""
+
+    def __init__(
+        self, reader: Any, writer: Any, protocol: Any, response: aiohttp.ClientResponse, *rest: Any, **more: Any
+    ) -> None:
+        super().__init__(reader, writer, protocol, response, *rest, **more)
+        self.answer: aiohttp.ClientResponse = response
 
 
 class Response(web.StreamResponse):

@@ -193,7 +193,7 @@ class Placer:
                     purpose = "utility"
                 return talk.trail, talk if purpose is None else None, purpose or "act"
         said = asked.said
-        started = self._started_by(said, trail, key) if purpose is None else None
+        started = self._started_by(said, trail, key, sender.agent) if purpose is None else None
         if started is not None:
             trail = started[0].trail
         if trail is None:
@@ -285,9 +285,9 @@ class Placer:
         redactor = self._store.backend.sink.redactor
         return value if redactor is None else redactor.value(value, Counter())
 
-    def _started_by(self, said: list[str], trail: Trail | None, key: tuple[Any, ...] | None) -> tuple[Talk, Pending] | None:
-        """The conversation and its open tool call that started the agent whose user says this: of its own run where it names one,
-        else of a session or conversation that names none."""
+    def _started_by(self, said: list[str], trail: Trail | None, key: Any, agent: str | None) -> tuple[Talk, Pending] | None:
+        """The conversation and its tool call that started the agent whose user says this: of its own run where it names one,
+        else of a session or conversation that names none. `agent`: its name, if its program says that it is a sub-agent."""
         if not said:
             return None
         trails = [] if trail is None else [trail]
@@ -296,7 +296,7 @@ class Placer:
             trails += [t for t in recent if t.key[0] != "run" and t is not trail]
         for one in trails:
             for talk in one.talks:
-                for pending in talk.pending.values():
+                for pending in (*talk.pending.values(), *(talk.done if agent is not None and one is trail else ())):
                     if conversations.asks(pending.arguments, said):
                         return talk, pending
         return None
@@ -313,8 +313,8 @@ class Placer:
             name = address.agent or sender.name or (sender.product if sender.agent is None else None)
             if started is not None:
                 given = arguments_of(started[1].arguments)
-                kind = given.get("subagent_type") or given.get("agent") if isinstance(given, dict) else None
-                name = name or (kind if isinstance(kind, str) else None) or started[1].name
+                kinds = (given.get(k) for k in ("subagent_type", "agent_type", "agent")) if isinstance(given, dict) else ()
+                name = name or next((kind for kind in kinds if isinstance(kind, str) and kind), started[1].name)
                 started[1].parent = True
                 within: Scope = started[0].scope.inside(started[1].id)
             else:

@@ -53,9 +53,14 @@ def _codex(headers: Mapping[str, str]) -> Sender:
     session = _short(headers.get("session-id")) or _short(headers.get("session_id")) or _short(about.get("session_id"))
     thread = _short(headers.get("thread-id")) or _short(about.get("thread_id"))
     path = _short(about.get("agent_name"))
-    main = path in (None, "/root") and (thread is None or session is None or path == "/root" or thread == session)
-    name = None if path is None else path.rstrip("/").rpartition("/")[2] or None
-    return Sender("codex", session or thread, None if main else thread or path, None if main else name)
+    # Codex of 2026 calls each agent `/root`, unless agents name the ones that they start
+    started = "x-codex-parent-thread-id" in headers or "parent_thread_id" in about
+    same = thread is None or session is None or thread == session
+    if path in (None, "/root") and (same or (path is not None and not started)):
+        return Sender("codex", session or thread)
+    kind = _short(headers.get("x-openai-subagent")) if path in (None, "/root") else path
+    name = None if kind in (None, "collab_spawn") else kind.rstrip("/").rpartition("/")[2] or None
+    return Sender("codex", session or thread, thread or path, name)
 
 
 def session_in(request: Any) -> str | None:

@@ -23,7 +23,7 @@ from ..access import IDLE, log_of
 from ..codec import encode
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
-from .headers import Request, Response, coming_down, going_up, reused
+from .headers import Request, Response, Socket, coming_down, going_up, reused
 from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
@@ -85,6 +85,7 @@ class Door:
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_TIMEOUT,
             request_class=Request,
+            ws_response_class=Socket,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
             skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from .conversations import Asked
 
 #: Roles of messages that say what a tool gave back.
 _RESULTS = ("tool", "function")
+_MOST_DONE = 10
+_MOST_SAID = 1 << 14  # characters of arguments that may be what an agent is told
 
 
 class Pending:
@@ -72,6 +74,8 @@ class Talk:
         #: The last call of a `learned` conversation, where it failed.
         self.failed: Attempt | None = None
         self.pending: OrderedDict[str, Pending] = OrderedDict()
+        #: The last ones that have a result: a call may start an agent and return at once.
+        self.done: deque[Pending] = deque(maxlen=_MOST_DONE)
 
     def is_begun_by(self, asked: Asked) -> bool:
         """Whether a request begins with the last one of this conversation."""
@@ -103,6 +107,8 @@ class Talk:
             pending = self.pending.pop(str(message.get("tool_call_id")), None) if message.get("role") in _RESULTS else None
             if pending is not None:
                 pending.write(message.get("content"), failed=pending.tool_call_id in failed, until=until)
+                if not isinstance(pending.arguments, str) or len(pending.arguments) < _MOST_SAID:
+                    self.done.append(pending)
         return messages
 
     def _rename(self, sent: Sequence[tuple[str, str]]) -> None:

@@ -20,6 +20,7 @@ from ..capture.sockets import Calls
 from ..codec import encode
 from .control import Traffic
 from .gate import Refused
+from .headers import NoSocket, Response, Socket, coming_down
 from .passing import Passing
 
 #: Statuses by which a server says that it has no WebSocket at a path.
@@ -105,11 +106,17 @@ async def bridge(
         upstream = await client.ws_connect(
             url, headers=headers, protocols=protocols, compress=compress, max_msg_size=largest, autoclose=False
         )
+    except NoSocket as error:
+        if error.answer.status in _NONE_THERE:
+            raise Refused(426, "upstream", str(error)) from None
+        return await _pass_on(error, request)
     except aiohttp.WSServerHandshakeError as error:
-        status = 426 if error.status in _NONE_THERE else error.status if error.status >= 400 else 502
-        raise Refused(status, "upstream", f"the upstream answers a WebSocket with HTTP {error.status}") from None
+        raise Refused(502, "upstream", f"the upstream's answer makes no WebSocket: {error.message}") from None
     chosen = (upstream.protocol,) if upstream.protocol else ()
     ours = web.WebSocketResponse(protocols=chosen, compress=bool(compress), max_msg_size=largest, autoclose=False)
+    for name, value in coming_down(upstream.answer, False) if isinstance(upstream, Socket) else ():
+        if name.lower() not in HANDSHAKE:
+            ours.headers.add(name, value)
     try:
         await ours.prepare(request)
         directions = [
@@ -129,8 +136,18 @@ async def bridge(
         with suppress(Exception):
             await upstream.close()
         with suppress(Exception):
-            await ours.close()
+            await ours.close(code=_code(ours.close_code))
     return ours
+
+
+async def _pass_on(refused: NoSocket, request: web.BaseRequest) -> web.StreamResponse:
+    """Gives a client the upstream's answer, by which it may know what to do: when to try again, or that its key is wrong."""
+    answer, body = refused.answer, refused.body
+    whole = answer.headers.get("content-length") == str(len(body))
+    response = Response(status=answer.status, reason=answer.reason, headers=coming_down(answer, not whole))
+    await response.prepare(request)
+    await response.write_eof(body)
+    return response
 
 
 async def _upward(ours: web.WebSocketResponse, upstream: aiohttp.ClientWebSocketResponse, turns: Turns | None) -> None:

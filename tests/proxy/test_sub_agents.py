@@ -1,0 +1,47 @@
+"""Agents that another agent starts: whose they are, and inside of which tool call."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+
+import odograph
+from odograph.proxy.service import Proxy
+from tests.proxy.test_passing import one
+from tests.proxy.test_whose import user
+from tests.proxy.wire import Wire, json_answer
+
+
+@pytest.mark.parametrize("argument", [{"message": "count the lines"}, {"items": [{"type": "text", "text": "count the lines"}]}])
+def test_codexs_agents_are_told_by_their_parents(store: odograph.Store, argument: dict[str, Any]) -> None:
+    """Codex calls each agent of a session `/root`; one that has a parent is a sub-agent. The tool call that starts the agent returns at
+    once, so that its result may be recorded before the agent's first call: the agent is inside of the call all the same."""
+    call = {"type": "function_call", "call_id": "c1", "name": "spawn_agent", "arguments": json.dumps(argument)}
+    answers = [[call], [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ok"}]}]]
+    with (
+        Wire(lambda head, body: json_answer({"id": "r", "object": "response", "output": answers[min(1, len(up.got) - 1)]})) as up,
+        Proxy(store, [up.url]) as proxy,
+    ):
+
+        def create(thread: str, items: list[Any], **more: str) -> None:
+            about = json.dumps({"session_id": "s", "thread_id": thread, "agent_name": "/root"})
+            headers = {"session-id": "s", "thread-id": thread, "x-codex-turn-metadata": about, **more}
+            openai.OpenAI(base_url=proxy.url + "/v1", api_key="k").responses.create(model="m", input=items, extra_headers=headers)
+
+        create("s", [user("start")])
+        create("s", [user("start"), call, {"type": "function_call_output", "call_id": "c1", "output": "started"}])
+        parent = {"x-codex-parent-thread-id": "s", "x-openai-subagent": "collab_spawn"}
+        create("t2", [user("count the lines")], **parent)
+        create("t3", [user("what of it?")], **parent | {"x-openai-subagent": "review"})
+    t = one(store)
+    (action,) = t.actions
+    root = t.start.id if t.start else None
+    assert [(s.agent, s.record.parent) for s in t.steps if s.record is not None] == [
+        ("codex", root),
+        ("codex", root),
+        ("spawn_agent", action.id),
+        ("review", root),
+    ]
