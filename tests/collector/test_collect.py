@@ -28,6 +28,7 @@ from tests.waiting import until
 pytest.importorskip("aiohttp")
 pytest.importorskip("opentelemetry.proto")
 
+from google.protobuf import json_format
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -455,3 +456,30 @@ def test_a_flush_waits_for_a_session_that_is_being_written(store: odograph.Store
         go.set()
         flushing.join()
         assert told == ["written", "flushed"] and len(list(store.trajectories())) == 1
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_all_of_a_span_is_kept(store: odograph.Store, binary: bool) -> None:
+    """What no field of a record holds stands beside it: attributes of nobody, links, the kind, the state, and the library's version."""
+    sent = json.loads(body(chat(2, own="mine")))
+    scope = sent["resourceSpans"][0]["scopeSpans"][0]
+    scope["scope"]["version"] = "1.2"
+    link = {"traceId": f"{5:032x}", "spanId": f"{6:016x}", "attributes": [{"key": "why", "value": {"stringValue": "retry"}}]}
+    beside = {"kind": 3, "traceState": "a=b", "flags": 257, "droppedLinksCount": 4}
+    scope["spans"][0] |= {**beside, "links": [link]}
+    with collecting(store) as (_, (url,)):
+        if binary:
+            for one in (scope["spans"][0], link):  # protobuf's own JSON has ids in base64
+                for name in ("traceId", "spanId", "parentSpanId"):
+                    one |= {name: base64.b64encode(bytes.fromhex(one[name])).decode()} if name in one else {}
+            message = json_format.ParseDict(sent, ExportTraceServiceRequest())
+            assert post(url, "/v1/traces", message.SerializeToString(), "application/x-protobuf")[0] == 200
+        else:
+            assert post(url, "/v1/traces", json.dumps(sent).encode())[0] == 200
+    ((call,),) = (t.llm_calls for t in store.trajectories())
+    kept = call.extra["span"]
+    assert (kept["parent"], kept["attributes"]["own"], kept["scope_version"]) == (f"{1:016x}", "mine", "1.2")
+    assert kept["more"] == {
+        **beside,
+        "links": [{**link, "traceId": f"{5:032x}", "spanId": f"{6:016x}", "attributes": {"why": "retry"}}],
+    }

@@ -64,6 +64,13 @@ def _span(span: Any) -> Value:
         "status": {"code": span.status.code, "message": span.status.message},
         "droppedAttributesCount": span.dropped_attributes_count,
         "droppedEventsCount": span.dropped_events_count,
+        "droppedLinksCount": span.dropped_links_count,
+        "kind": span.kind,
+        "flags": span.flags,
+        "traceState": span.trace_state,
+        "links": [
+            {"traceId": x.trace_id.hex(), "spanId": x.span_id.hex(), "attributes": _attributes(x.attributes)} for x in span.links
+        ],
     }
 
 

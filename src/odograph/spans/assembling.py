@@ -302,9 +302,11 @@ class _Assembly:
             extra["span"] |= {
                 name: value
                 for name, value in (
+                    ("parent", span.parent),
                     ("attributes", left),
                     ("events", msgspec.to_builtins(events, builtin_types=(bytes,)) if events else None),
                     ("scope", span.scope or None),
+                    ("scope_version", span.scope_version or None),
                     ("more", span.more or None),
                 )
                 if value

@@ -158,9 +158,15 @@ def _failed(status: Any) -> tuple[bool, str | None]:
     return code in (2, "STATUS_CODE_ERROR", "ERROR", "Error"), text(s.get("message", s.get("description")))
 
 
+#: What a span has beside: kept as it is.
+_MORE = ("kind", "traceState", "flags", "droppedAttributesCount", "droppedEventsCount", "droppedLinksCount")
+
+
 def _of_otlp(span: dict[str, Any], resource: dict[str, Any], library: dict[str, Any]) -> TraceSpan:
     failed, error = _failed(span.get("status"))
-    dropped = {k: v for k in ("droppedAttributesCount", "droppedEventsCount") if (v := span.get(k))}
+    more = {name: value for name in _MORE if (value := span.get(name))}
+    if links := dicts(span.get("links")):
+        more["links"] = [{**link, "attributes": values(link.get("attributes"))} for link in links]
     return TraceSpan(
         trace=_id(span.get("traceId"), 16),
         id=_id(span.get("spanId"), 8) or content_hash(span)[:16],
@@ -178,7 +184,7 @@ def _of_otlp(span: dict[str, Any], resource: dict[str, Any], library: dict[str, 
         resource=resource,
         scope=text(library.get("name")) or "",
         scope_version=text(library.get("version")),
-        more=dropped,
+        more=more,
     )
 
 
