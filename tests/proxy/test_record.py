@@ -263,8 +263,10 @@ def test_a_program_that_stops_again_stays_stopped(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(status) == 0 and (tmp_path / "on").exists()
 
 
-def test_git_before_and_after(tmp_path: Path) -> None:
-    """With --git, head and diff of the folder before and after are kept, new files too; the index and the repository stay as they were."""
+@pytest.mark.parametrize(("inside", "ignored"), [(False, ""), (True, ""), (True, "runs/\n")])
+def test_git_before_and_after(tmp_path: Path, inside: bool, ignored: str) -> None:
+    """With --git, head and diff of the folder before and after are kept, new files too, but not the store itself; the index and the
+    repository stay as they were."""
     work = tmp_path / "work"
     work.mkdir()
 
@@ -274,6 +276,7 @@ def test_git_before_and_after(tmp_path: Path) -> None:
 
     git("init")
     (work / "old.txt").write_text("one\n")
+    (work / ".gitignore").write_text(ignored)
     git("add", ".")
     git("commit", "-m", "first")
     (work / "old.txt").write_text("two\n")
@@ -281,24 +284,18 @@ def test_git_before_and_after(tmp_path: Path) -> None:
     status, objects = git("status", "--porcelain"), git("count-objects")
     with LLMServer([Answer()]) as server:
         env = environment(server, tmp_path)
-        command = [
-            sys.executable,
-            "-m",
-            "odograph",
-            "--store",
-            str(tmp_path / "s"),
-            "record",
-            "--git",
-            "--",
-            sys.executable,
-            "agent.py",
-        ]
-        assert subprocess.run(command, cwd=work, env=env, capture_output=True, check=False).returncode == 0
-    t = recorded(tmp_path)
-    before, (after,) = t.metadata["git"], [n.data for n in t.notes if n.name == "git"]
-    assert before["head"] == after["head"] == git("rev-parse", "HEAD").strip() and before["branch"] == "main"
-    assert "+two" in before["diff"] and "b/made.txt" not in before["diff"] and "+++ b/made.txt" in after["diff"]
-    assert git("status", "--porcelain") == status + "?? made.txt\n" and git("count-objects") == objects
+        where = work / "runs" if inside else tmp_path / "s"
+        flags = ["--store", str(where), "record", "--git", "--", sys.executable, "agent.py"]
+        for _ in range(2):
+            done = subprocess.run([sys.executable, "-m", "odograph", *flags], cwd=work, env=env, capture_output=True, check=False)
+            assert done.returncode == 0
+    with odograph.open(where) as store:
+        states = [s for t in store.trajectories() for s in (t.metadata["git"], *(n.data for n in t.notes if n.name == "git"))]
+    known = git("rev-parse", "HEAD").strip(), "main", True
+    found = [(s["head"], s["branch"], "+two" in s["diff"], "b/made.txt" in s["diff"]) for s in states]
+    assert found == [(*known, made) for made in (False, True, True, True)] and not any("runs" in s["diff"] for s in states)
+    unknown = "?? made.txt\n" + ("?? runs/\n" if inside and not ignored else "")
+    assert git("status", "--porcelain") == status + unknown and git("count-objects") == objects
 
 
 def test_into_session_adds_what_the_wire_has_not(tmp_path: Path) -> None:

@@ -70,11 +70,12 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("the working folder is no longer there") from None
     clean = Redactor(True)
     metadata: dict[str, Any] = {"command": [clean.text(part, Counter()) for part in argv], "folder": str(folder)}
-    if args.git and (before := git.state(folder)) is not None:
-        metadata["git"] = before
     sys.setswitchinterval(SWITCH_SECONDS)
     began = time.time()
     with open(args.store, redact=args.redact or None) as store:
+        place = Path(store.backend.here.folder)
+        if args.git and (before := git.state(folder, place)) is not None:
+            metadata["git"] = before
         names = list(roots)
         proxy = Proxy(store, [roots[names[0]][0]], tokens=args.tokens, key=key_of(args))
         for other in names[1:]:
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
                 proxy.drain(_DRAIN)
                 id = proxy.end(name, **_outcome(status))
                 proxy.close(0)
-                _say(store, id, args, agent, began, git.state(folder) if args.git else None)
+                _say(store, id, args, agent, began, git.state(folder, place) if args.git else None)
             except OdographError as error:  # a disk that got full: the exit status is the program's all the same
                 tell(f"odograph: {error}")
     return child.ended_alike(status)

@@ -14,25 +14,29 @@ _SECONDS = 30
 _SAFE = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false")
 
 
-def state(folder: Path) -> dict[str, Any] | None:
-    """`head`, `branch` and `diff` (of tracked and new files, ignored ones aside); None where the folder is in no repository."""
+def state(folder: Path, store: Path) -> dict[str, Any] | None:
+    """`head`, `branch` and `diff` (of tracked and new files, ignored ones aside); None where the folder is in no repository.
+    `store`: a folder that is left out of the diff, as the record of a run is none of its work."""
     if _git(folder, "rev-parse", "--is-inside-work-tree") is None:
         return None
     head = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
     branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
-    diff = _diff(folder, head)
+    diff = _diff(folder, head, store)
     found: dict[str, Any] = {"head": head, "branch": branch, "diff": diff}
     if diff is not None and len(diff) > _MOST:
         found |= {"diff": diff[:_MOST], "diff_size": len(diff)}
     return found
 
 
-def _diff(folder: Path, head: str | None) -> str | None:
+def _diff(folder: Path, head: str | None, store: Path) -> str | None:
     """Against an index and a store of objects of its own: the repository's stay as they are."""
     objects = _git(folder, "rev-parse", "--git-path", "objects")
     top = _git(folder, "rev-parse", "--show-toplevel")
     if objects is None or top is None:
         return None
+    here = ["--", ":/"]
+    all_but = [*here, f":(top,exclude,literal){store.relative_to(top)}"] if Path(top) in store.parents else here
+    ignored = _git(folder, "check-ignore", "--quiet", str(store)) is not None  # `add` refuses to leave out what it ignores
     with tempfile.TemporaryDirectory(prefix="odograph-git-") as place:
         beside = {
             "GIT_INDEX_FILE": os.path.join(place, "index"),
@@ -41,10 +45,10 @@ def _diff(folder: Path, head: str | None) -> str | None:
         }
         if head is not None and _git(folder, "read-tree", head, **beside) is None:
             return None
-        if _git(Path(top), "add", "--all", **beside) is None:
+        if _git(Path(top), "add", "--all", *(here if ignored else all_but), **beside) is None:
             return None
         base = head or _git(folder, "hash-object", "-t", "tree", "/dev/null")
-        return _git(folder, "diff", "--cached", "--no-ext-diff", "--no-textconv", "--no-color", str(base), **beside)
+        return _git(folder, "diff", "--cached", "--no-ext-diff", "--no-textconv", "--no-color", str(base), *all_but, **beside)
 
 
 def _git(folder: Path, *arguments: str, **more: str) -> str | None:
