@@ -7,6 +7,8 @@ what its line says, whatever was in it.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -31,15 +33,25 @@ _BASE = _plain(Record)
 _BASE = {n: _BASE[n] for n in (*_FIRST, *_BASE)}
 _START = _plain(Start, Record)
 _BIG = 1 << 63
+_POOL = "ARROW_DEFAULT_MEMORY_POOL"
 _raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def arrow() -> Any:
-    """The module pyarrow. Raises MissingExtra."""
+def arrow(wanted: str = "Parquet") -> Any:
+    """The module pyarrow, for what is wanted. Raises MissingExtra.
+
+    With its mimalloc (pyarrow 25.0) the process dies at a later read where the thread that loaded pyarrow has ended, such as that
+    of a server's request. So pyarrow that is loaded here allocates by malloc, unless the environment names a pool."""
+    chosen = "pyarrow" in sys.modules or _POOL in os.environ
+    if not chosen:
+        os.environ[_POOL] = "system"  # pyarrow reads it once, while it is loaded
     try:
         import pyarrow
     except ImportError:
-        raise MissingExtra("Parquet", "lake") from None
+        raise MissingExtra(wanted, "lake") from None
+    finally:
+        if not chosen:
+            os.environ.pop(_POOL, None)  # programs that are started have their own
     return pyarrow
 
 

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, MissingExtra, described
+from ..columns import arrow
+from ..errors import InvalidInput, described
 from ..shape import literal
 from .bounds import limit, too_large
 
@@ -68,12 +69,10 @@ def _cell(value: Any) -> Any:
 
 
 def _columns(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        import pyarrow as pa
-        import pyarrow.ipc as ipc
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtra("a table in Parquet or Arrow", "lake") from None
+    pa = arrow("a table in Parquet or Arrow")
+    import pyarrow.ipc as ipc
+    import pyarrow.parquet as pq
+
     try:
         with path.open("rb") as head:
             magic = head.read(6)

@@ -16,7 +16,7 @@ from typing import Literal as OneOf
 
 import msgspec
 
-from ..errors import MissingExtra
+from ..columns import arrow as pyarrow_for
 
 #: Types of columns. `int` has 64 bits, `double` and `float` are IEEE 754 of 64 and 32 bits, `time` is microseconds in UTC.
 Type = OneOf["text", "int", "int32", "double", "float", "bool", "time", "texts", "ints", "ids", "doubles", "floats"]
@@ -203,8 +203,4 @@ def _options() -> frozenset[str]:
 
 def arrow() -> Any:
     """The module pyarrow. Raises MissingExtra."""
-    try:
-        import pyarrow
-    except ImportError:
-        raise MissingExtra("the sealed tier", "lake") from None
-    return pyarrow
+    return pyarrow_for("the sealed tier")

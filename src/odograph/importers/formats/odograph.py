@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...codec import DAMAGE, check_version, loads
-from ...columns import message_line, record_line
-from ...errors import InvalidInput, MissingExtra, NewerStore
+from ...columns import arrow, message_line, record_line
+from ...errors import InvalidInput, NewerStore
 from ...store.lines import decode
 from ...streams import Growing, IdsLine, MessageLine, Streams
 from ...types import SCHEMA_VERSION, AnyRecord, LLMCall
@@ -166,11 +166,9 @@ def _repeated(batch: Any) -> int:
 
 
 def _rows(files: list[Path]) -> Iterator[tuple[dict[str, Any], int, str]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise MissingExtra("reading Parquet", "lake") from None
+    pyarrow = arrow("reading Parquet")
+    import pyarrow.parquet as parquet
+
     for file in files:
         number = 0
         try:
