@@ -403,6 +403,17 @@ def test_a_call_that_sums_up_brings_results(store: odograph.Store, path: str, sy
     assert {s.agent for s in t.steps} == {None}
 
 
+def test_a_call_beside_no_work_is_over_with_its_answer(store: odograph.Store) -> None:
+    """A title, a summary, a count without a conversation are trajectories that have ended."""
+    with LLMServer([Answer(text="Tides")]) as server, Proxy(store, [server.url]) as proxy:
+        for system in ("You are a title generator.", "Give a summary of the conversation so far."):
+            talk(proxy, [{"role": "system", "content": system}, user("tides")], tools=None)
+    assert [(t.status, [c.purpose for c in t.llm_calls]) for t in store.trajectories()] == [
+        ("completed", ["title"]),
+        ("completed", ["compact"]),
+    ]
+
+
 def test_marks_of_caches_change_no_conversation(store: odograph.Store) -> None:
     """Anthropic's cache marks move to the newest message with each call; the conversation stays the same one."""
     marked = {"cache_control": {"type": "ephemeral"}}

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.types import Action, LLMCall
+from tests.spans.test_spans import made, of, span
 
 SAID = [{"role": "user", "content": "Capital?"}, {"role": "assistant", "content": "Paris."}]
 
@@ -438,3 +440,14 @@ def test_verdicts_of_mlflows_judges_are_numbers(tmp_path: Path) -> None:
         (t,) = store.trajectories()
         found = {r.name: (r.value, r.extra["assessment"]["value"], r.source) for r in t.rewards if r.extra}
         assert found == {"yes": (1.0, "yes", "judge"), "No": (0.0, "No", "judge"), "unknown": (None, "unknown", "judge")}
+
+
+def test_langfuses_level_is_an_outcome() -> None:
+    """An observation whose level is ERROR failed, also where its sender gives the span no status."""
+    failed = {"langfuse.observation.level": "ERROR", "langfuse.observation.status_message": "no such file", "session.id": "s"}
+    records = made(
+        span("a", {"langfuse.observation.type": "generation", "langfuse.observation.input": json.dumps(SAID[:1]), **failed}),
+        span("b", {"langfuse.observation.type": "tool", "langfuse.observation.output": "x", **failed}, at=20),
+    )
+    ((call,), (action,)) = of(LLMCall, records), of(Action, records)
+    assert (call.error, action.error, action.ok) == ("no such file", "no such file", False)

@@ -130,10 +130,10 @@ class Placer:
                 self._failures.setdefault(who, []).append(ref.id)
             elif talk is not None:
                 self._answered(talk, scope, asked, ref.id, answer, call, made)
-            elif purpose in ("compact", "utility"):
-                trail.summary = conversations.signature(conversations.answer_of(call.dialect, made.get("request"), answer)).text
             elif trail.ends and not trail.talks and trail.key[0] == "lone":
                 self._close(trail, "completed")
+            elif purpose in ("compact", "utility"):
+                trail.summary = conversations.signature(conversations.answer_of(call.dialect, made.get("request"), answer)).text
         return scope
 
     def _tried(self, who: tuple[Any, ...], asked: Asked, call: Passing) -> Attempt | None:

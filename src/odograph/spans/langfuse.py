@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..clock import parse_time
 from ..shape import arguments, dicts, items, number, obj, text
 from . import chat
@@ -22,6 +24,8 @@ _CALLS = ("generation", "embedding")
 
 def meaning(span: TraceSpan) -> Meaning | None:
     """None where the span is no observation."""
+    if span.get("langfuse.observation.level") == "ERROR" and not span.failed:  # not each SDK says it in the status, too
+        span = replace(span, failed=True, error=text(span.get("langfuse.observation.status_message")))
     found = _meaning(span)
     if found is not None:
         if found.task is None:  # what the trace was asked and answered, where the trace alone says it
