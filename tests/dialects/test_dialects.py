@@ -210,3 +210,16 @@ def test_alternatives_of_each_token(name: str, response: Any) -> None:
     for damaged in (None, [], {}, {"choices": 3}, {"output": {}}, {"candidates": [None]}, {"meta_info": []}, [response, 3]):
         assert isinstance(dialects.get(name).alternatives(damaged, 0), list)
     assert dialects.get("anthropic.messages").alternatives(response, 0) == []
+
+
+def test_a_search_that_the_api_ran_asks_nobody_to_act() -> None:
+    """The Responses API runs its own tools: their items are a part of the answer, and no call that waits for a result. A search that
+    has a `call_id` is the agent's."""
+    dialect = dialects.get("openai.responses")
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "tides"}}
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "at noon"}]}
+    (own,) = dialect.choices({"object": "response", "status": "completed", "output": [search, said]})
+    assert (own.text, own.tool_calls) == ("at noon", [])
+    assert dialect.messages({"input": [search]}) == [{"role": "assistant", "content": [search]}]
+    (asked,) = dialect.choices({"object": "response", "output": [{**search, "call_id": "c1"}]})
+    assert [(call.id, call.name) for call in asked.tool_calls] == [("c1", "web_search")]

@@ -450,6 +450,15 @@ def test_tool_calls_that_the_agent_names_itself(store: odograph.Store) -> None:
     assert [a.result for a in t.steps[0].actions] == [{"n": 0}, {"n": 1}] and t.status == "completed"
 
 
+def test_calls_of_one_id_have_their_results_in_order(store: odograph.Store) -> None:
+    """Some servers give all calls of an answer the same id."""
+    calls = [ask("sh", "call", command=name) for name in "abc"]
+    with LLMServer([Answer(text="", tool_calls=calls), Answer(text="done")]) as server, Proxy(store, [server.url]) as proxy:
+        talk(proxy, [user("go")])
+        talk(proxy, [user("go"), said(Answer(text="", tool_calls=calls)), *(result(name, "call") for name in "ABC")])
+    assert [(a.arguments["command"], a.result) for a in one(store).actions] == [("a", "A"), ("b", "B"), ("c", "C")]
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_an_agent_acts_while_the_stream_of_an_answer_goes_on(store: odograph.Store, ends: bool) -> None:
     """An agent acts on a whole answer whose stream stays open: its next call is recorded behind this one, with the tool's result. What

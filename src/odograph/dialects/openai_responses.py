@@ -36,8 +36,9 @@ _CALLS = (
     "shell_call",
     "apply_patch_call",
     "computer_call",
-    "web_search_call",
 )
+#: Those that ask the agent to act where they have a `call_id`. Else the API ran the tool itself.
+_OF_EITHER = ("tool_search_call", "web_search_call")
 
 
 def messages(request: Any) -> list[dict[str, Any]]:
@@ -104,9 +105,9 @@ def _append(out: list[dict[str, Any]], item: dict[str, Any]) -> None:
 
 
 def _is_call(item: dict[str, Any]) -> bool:
-    """Whether an item asks the agent to act. A search for tools does where it has a `call_id`; else the API ran it."""
+    """Whether an item asks the agent to act."""
     kind = item.get("type")
-    return kind in _CALLS or (kind == "tool_search_call" and isinstance(item.get("call_id"), str))
+    return kind in _CALLS or (kind in _OF_EITHER and isinstance(item.get("call_id"), str))
 
 
 def _arguments(item: dict[str, Any]) -> Any:

@@ -365,7 +365,7 @@ class Placer:
             talk.who, talk.prompt, talk.tools = asked.who, asked.prompt, asked.tools
         now = time.time_ns()
         for tool in choice.tool_calls if choice else []:
-            talk.pending[str(tool.id)] = Pending(scope, id, now, tool)
+            talk.wait(Pending(scope, id, now, tool))
         trail = talk.trail
         if trail.ends and talk is trail.main and choice is not None and not choice.tool_calls and "error" not in made:
             self._close(trail, "truncated" if choice.finish_reason == "length" else "completed", choice.text or None)

@@ -18,6 +18,7 @@ from .conversations import Asked
 
 #: Roles of messages that say what a tool gave back.
 _RESULTS = ("tool", "function")
+_AGAIN = "\0"
 _MOST_DONE = 10
 _MOST_SAID = 1 << 14  # characters of arguments that may be what an agent is told
 
@@ -104,12 +105,27 @@ class Talk:
         extends, messages = self.is_begun_by(asked), self.brings(asked)
         failed = asked.failed(asked.lead + self.count if extends else 0) if self.pending else set()
         for message in messages:
-            pending = self.pending.pop(str(message.get("tool_call_id")), None) if message.get("role") in _RESULTS else None
+            pending = self._waited(str(message.get("tool_call_id"))) if message.get("role") in _RESULTS else None
             if pending is not None:
                 pending.write(message.get("content"), failed=pending.tool_call_id in failed, until=until)
                 if not isinstance(pending.arguments, str) or len(pending.arguments) < _MOST_SAID:
                     self.done.append(pending)
         return messages
+
+    def wait(self, pending: Pending) -> None:
+        """A tool call waits for its result. Calls of one answer may have the same id: their results come in their order."""
+        key = str(pending.tool_call_id)
+        while key in self.pending and self.pending[key].call == pending.call:
+            key += _AGAIN
+        self.pending[key] = pending
+
+    def _waited(self, key: str) -> Pending | None:
+        """The tool call whose result came."""
+        found = self.pending.pop(key, None)
+        while (other := self.pending.pop(key + _AGAIN, None)) is not None:
+            self.pending[key] = other
+            key += _AGAIN
+        return found
 
     def _rename(self, sent: Sequence[tuple[str, str]]) -> None:
         """Each id of the agent's own belongs to the open call of its name that comes first."""
@@ -176,7 +192,7 @@ class Trail:
                 talks[agent] = talk, call
                 for tool in call.choices[0].tool_calls if call.choices else []:
                     if (call.id, tool.id) not in done:
-                        talk.pending[str(tool.id)] = Pending(self.run.at(step), call.id, call.time, tool)
+                        talk.wait(Pending(self.run.at(step), call.id, call.time, tool))
         there = {r.id for r in t.records}
         for talk, call in talks.values():
             dialect = dialects.get(call.dialect)
