@@ -141,8 +141,7 @@ class Recorder(Writer):
 
     @property
     def steps(self) -> dict[str | None, int]:
-        """The next step's index, per agent."""
-        self._count()
+        """The next step's index, per agent, of a trajectory that was begun here."""
         return self._steps
 
     @property
