@@ -31,6 +31,7 @@ from odograph.capture import faults
 from odograph.dialects.framing import as_aws
 from tests.http_server import serving
 from tests.llm_server import Answer, LLMServer
+from tests.programs import ran
 
 HI: Any = [{"role": "user", "content": "hi"}]
 
@@ -431,6 +432,27 @@ def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> Non
         with lm15.transports.StdlibTransport() as client, client.stream(request()) as response:
             response.read()
     assert not calls(store, run)
+
+
+FOUND = """
+import importlib.machinery, sys, odograph
+class Finder:
+    find_spec = importlib.machinery.PathFinder.find_spec
+sys.meta_path.insert(0, Finder)
+odograph.instrument()
+import openai
+with odograph.open(sys.argv[1]) as store:
+    with store.record(task="x") as run:
+        openai.OpenAI(base_url=sys.argv[2], api_key="x").chat.completions.create(model="m", messages=[])
+    print([call.text for call in store.trajectory(run.id).llm_calls])
+"""
+
+
+def test_an_sdk_that_a_finder_of_the_programs_own_imports(tmp_path: Path) -> None:
+    """Whoever finds the SDK's files (an editable install, a test runner), its clients are recorded."""
+    with LLMServer([Answer(text="yo")]) as server:
+        done = ran(FOUND, str(tmp_path / "s"), server.url + "/v1")
+    assert done.stdout == "['yo']\n", done.stderr
 
 
 def test_threads(store: odograph.Store) -> None:
