@@ -15,7 +15,7 @@ import numpy
 import pytest
 
 import odograph
-from odograph.capture import directing, faults, lm15
+from odograph.capture import botocore, directing, faults, lm15
 from tests.programs import ran
 
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0bC3dE6"
@@ -270,13 +270,15 @@ def test_one_token_that_was_moved_is_kept_and_so_are_twelve_characters(store: od
 
 
 def test_what_a_transport_gives_that_is_no_response_is_a_fault_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer, or a request, of another shape than lm15's passes untouched, and the fault is counted."""
+    """An answer, or a request, of another shape than lm15's or botocore's passes untouched, and each fault is counted."""
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
     request = SimpleNamespace(headers=[], url="http://h/v1/chat/completions", method="POST", body=b"{}")
     before, given = faults.faults.count, object()
     assert lm15.passed(request, lambda: given) is given
     assert lm15.passed(object(), lambda: given) is given
     assert faults.faults.count == before + 2
+    assert botocore.passed(object(), lambda: given) is given
+    assert faults.faults.count == before + 3
 
 
 class Own:

@@ -242,6 +242,20 @@ def test_a_request_that_is_given_in_parts_has_these_parts(store: odograph.Store)
     assert found == [{"model": "m", "messages": [message]}, {"messages": [message], "temperature": 0.5}]
 
 
+def test_an_end_has_what_was_said_and_a_scope_its_agent(store: odograph.Store) -> None:
+    """What is not said of an end is not in it. A scope knows who acts there; none is named for the trajectory's own agent."""
+    with store.record(task="t", agent="boss") as run:
+        assert [scope.agent for scope in (run, run.sub_agent("boss"), run.sub_agent("helper").step())] == [None, None, "helper"]
+    with store.record(task="t") as other:
+        other.finish("a", metrics={"k": 1})
+    ends = [store.trajectory(one.id).records[-1] for one in (run, other)]
+    said = [
+        {k: v for k, v in odograph.codec.record_to_dict(end).items() if k in ("answer", "metrics", "error", "extra")}
+        for end in ends
+    ]
+    assert said == [{}, {"answer": "a", "metrics": {"k": 1}}]
+
+
 def test_an_earlier_step_is_gone_on_with(store: odograph.Store) -> None:
     """`run.at(step)` records in a step of before, also of a sub-agent, and also when the trajectory is over."""
     with store.record(task="x", agent="boss") as run:
