@@ -455,6 +455,32 @@ def test_an_sdk_that_a_finder_of_the_programs_own_imports(tmp_path: Path) -> Non
     assert done.stdout == "['yo']\n", done.stderr
 
 
+FIXED = """
+import os, sys, odograph
+os.makedirs(sys.argv[1] + "/mistralai")
+with open(sys.argv[1] + "/mistralai/basesdk.py", "w") as file:
+    file.write('''
+class Fixed(type):
+    def __setattr__(cls, name, value):
+        raise AttributeError("fixed")
+class BaseSDK(metaclass=Fixed):
+    def _build_request_with_client(self):
+        return "theirs"
+''')
+sys.path.insert(0, sys.argv[1])
+odograph.instrument()
+from mistralai.basesdk import BaseSDK
+with odograph.open("memory:") as store:
+    print(BaseSDK()._build_request_with_client(), store.health()["faults"])
+"""
+
+
+def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(tmp_path: Path) -> None:
+    """Its classes stay what they are, and a fault is counted."""
+    done = ran(FIXED, str(tmp_path))
+    assert done.stdout == "theirs 1\n", done.stderr
+
+
 def test_threads(store: odograph.Store) -> None:
     """With `threads=True` a thread and a pool's task belong to the run that they were started in; a pool's next task does not."""
 
