@@ -49,7 +49,8 @@ def test_a_fault_withholds_its_text_where_redaction_is_on(
     with odograph.open(tmp_path, redact=True) as store:
         with store.record(task="t") as run, run.step() as step:
             before = store.health()["faults"]
-            step.record_call({"request": Hostile(messages=[]), "response": "r"})
+            made = step.record_call({"request": Hostile(messages=[]), "response": "r"})
+            assert type(made.id) is str  # what refers to it does not fail
             assert store.health()["faults"] == before + 1
             said = str(store.health()["last_fault"]) + "".join(str(w.message) for w in recwarn)
             assert "ValueError" in said
@@ -110,7 +111,8 @@ FAULTY = """
     with odograph.open(sys.argv[1], redact=True) as store, store.record(task="t") as run, run.step() as step:
         for _ in range(3):
             step.record_call({"request": Hostile(messages=[]), "response": "r"})
-    print("went on,", store.health()["faults"], "faults")
+    health = store.health()
+    print("went on,", health["faults"], "faults,", health["unrecorded"] + health["outside"], "others")
 """
 
 
@@ -118,7 +120,7 @@ FAULTY = """
 def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list[str]) -> None:
     """What can't be recorded is counted and warned of once; the agent goes on, also where the program makes warnings errors."""
     done = ran(FAULTY, str(tmp_path), flags=filters)
-    assert (done.returncode, done.stdout) == (0, "went on, 3 faults\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "went on, 3 faults, 0 others\n"), done.stderr
     assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == ("error" not in filters)
 
 
