@@ -125,7 +125,7 @@ def unbroken(tree: ast.AST) -> set[ast.AST]:
             parts.append(node if node.name == "__repr__" else node.returns)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             parts.append(node)
-        elif isinstance(node, ast.keyword) and node.arg in ("stacklevel", "frozen", "kw_only", "strict"):
+        elif isinstance(node, ast.keyword) and node.arg in ("stacklevel", "frozen", "kw_only", "strict", "total"):
             parts.append(node.value)
         found.update(below for part in parts if part is not None for below in ast.walk(part))
     return found

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
-import threading
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from . import forking
 from .errors import InvalidInput, NotFound, UnknownName, described
 
 #: Held while built-in extensions are imported, and while the process forks: a child would wait for ever for an import that
 #: another thread of its parent had begun.
-_importing = threading.RLock()
-os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+_importing = forking.lock()
 
 
 def available(package: str) -> bool:

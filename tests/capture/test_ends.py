@@ -152,6 +152,26 @@ def test_forked_workers_count_the_steps_of_each_run_and_agent(store: odograph.St
             assert sorted(s.index for s in steps if s.agent == agent) == [0, 1, 2, 3]
 
 
+def test_no_two_processes_take_one_step(store: odograph.Store) -> None:
+    """Workers that take very many steps at the same time take each once."""
+    fork = multiprocessing.get_context("fork")
+    begin = fork.Barrier(4)
+
+    def work() -> None:
+        begin.wait()
+        for _ in range(500):
+            run.step()
+
+    with warnings.catch_warnings(), store.record(task="x") as run:
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        workers = [fork.Process(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert sorted(s.index for s in store.trajectory(run.id).steps) == list(range(2000))
+
+
 def _append(root: str, id: str, k: int) -> None:
     with odograph.open(root) as store:
         run = store.append(id)
@@ -303,6 +323,28 @@ print("good")
 def test_steps_after_the_end_of_a_run_are_steps_of_their_own(tmp_path: Path) -> None:
     """Forked workers, and who went on with the trajectory, take steps when the run has ended, and when the count of them is gone."""
     done = ran(AFTER, str(tmp_path / "s"))
+    assert done.stdout.strip() == "good", done.stderr
+
+
+GONE_ON = """
+import os, sys, odograph
+store = odograph.open(sys.argv[1])
+with store.record(task="x") as run:
+    for n in range(2):
+        with run.step(str(n)): pass
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+    with odograph.open(sys.argv[1]).append(run.id).step("2"): pass
+    with run.step("3"): pass
+assert [(s.index, s.observation) for s in store.trajectory(run.id).steps] == [(n, str(n)) for n in range(4)]
+print("good")
+"""
+
+
+def test_who_goes_on_with_a_run_that_has_forked(tmp_path: Path) -> None:
+    """Steps from elsewhere stand behind those that the run had before its process forked."""
+    done = ran(GONE_ON, str(tmp_path / "s"))
     assert done.stdout.strip() == "good", done.stderr
 
 

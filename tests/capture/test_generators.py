@@ -540,3 +540,21 @@ def test_a_run_that_is_over_is_missed_by_nobody(store: odograph.Store, monkeypat
             assert faults.outside == 1
         pool.submit(log, "when it is over").result()
     assert (faults.outside, said(store, run)) == (1, [])
+
+
+def test_nothing_is_kept_of_generators_that_are_over(store: odograph.Store) -> None:
+    """A program that runs for days in such generators needs no more memory for each: read to the end, left, or dropped."""
+
+    def items() -> Iterator[int]:
+        with store.record(task="x") as run, run.step():
+            yield 1
+            yield 2
+
+    before = set(generators.entered)  # of other tests
+    assert list(items()) == [1, 2]
+    left = items()
+    next(left)
+    left.close()  # type: ignore[attr-defined]
+    next(items())
+    gc.collect()
+    assert set(generators.entered) <= before

@@ -31,6 +31,7 @@ from odograph.capture import faults
 from odograph.dialects.framing import as_aws
 from tests.http_server import serving
 from tests.llm_server import Answer, LLMServer
+from tests.programs import ran
 
 HI: Any = [{"role": "user", "content": "hi"}]
 
@@ -239,6 +240,12 @@ def test_a_body_of_bedrock_is_recorded_however_it_is_read(
         gc.collect()
         dropped = calls(store, run)[-1]
         assert (len(calls(store, run)), dropped.text, dropped.record.error is None) == (2, "", False)
+        assert ask().readable()
+        left = ask()
+        left.close()
+        assert left._raw_stream.closed and len(calls(store, run)) == 4
+        assert json.loads(b"".join(ask()._raw_stream))["content"][0]["text"] == "invoked"  # as urllib3's own body
+        assert [c.text for c in calls(store, run)] == ["invoked", "", "", "", "invoked"]
 
 
 def test_the_retries_of_botocore_are_one_call(
@@ -252,9 +259,25 @@ def test_the_retries_of_botocore_are_one_call(
     assert (call.text, [r["status_code"] for r in call.record.extra["retries"]]) == ("whole", [503, 503])
 
 
+def test_a_request_that_the_agent_repeats_is_another_call(
+    store: odograph.Store, recorded: None, aws: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What botocore gave up and the agent asks again is two calls, each with its own retries."""
+    monkeypatch.setattr(_Bedrock, "busy", 3)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    bedrock = aws("bedrock-runtime")
+    asked = {"modelId": "amazon.nova", "messages": [{"role": "user", "content": [{"text": "q"}]}]}
+    with store.record(task="x") as run, run.step():
+        with pytest.raises(bedrock.exceptions.ClientError):
+            bedrock.converse(**asked)
+        bedrock.converse(**asked)
+    found = [(c.text, [r["status_code"] for r in c.record.extra["retries"]]) for c in calls(store, run)]
+    assert found == [("", [503]), ("whole", [503])]
+
+
 def test_every_model_of_bedrock(store: odograph.Store, recorded: None, aws: Callable[[str], Any]) -> None:
     """`InvokeModel` is recorded whoever made the model, also a Claude behind a profile that does not name it; what embeds has that
-    purpose. Calls of other AWS services are not."""
+    purpose. Calls of other AWS services are not, and what else is asked of a model is counted."""
     before = store.health()["unrecorded"]
     claude = json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": HI})
     profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
@@ -263,10 +286,12 @@ def test_every_model_of_bedrock(store: odograph.Store, recorded: None, aws: Call
         bedrock.invoke_model(modelId=profile, body=claude)["body"].read()
         bedrock.invoke_model(modelId="amazon.titan-embed-text-v2:0", body='{"inputText": "q"}')["body"].read()
         aws("dynamodb").list_tables()
+        assert store.health()["unrecorded"] == before
+        bedrock.count_tokens(modelId="amazon.nova", input={"converse": {"messages": []}})
     one, two = calls(store, run)
     assert (one.record.dialect, one.model, one.messages, one.text) == ("bedrock.invoke", profile, HI, "invoked")
     assert (two.record.dialect, two.purpose, two.request) == ("bedrock.invoke", "embed", {"inputText": "q"})
-    assert store.health()["unrecorded"] == before
+    assert store.health()["unrecorded"] == before + 1
 
 
 def test_the_client_of_hugging_face(store: odograph.Store, recorded: None) -> None:
@@ -364,20 +389,26 @@ def test_sdks_whose_client_is_given_with_each_request(
 
 
 def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> None:
-    """lm15 makes its connections itself: its calls, streams, failures and left streams are recorded, sync and async."""
+    """lm15 makes its connections itself: its calls, streams, failures and left streams are recorded, sync and async. What is no
+    call of a model passes, and is counted where it may be one."""
 
-    def request(stream: bool = False, path: str = "/v1/chat/completions") -> lm15.transports.TransportRequest:
-        body = json.dumps({"model": "m", "messages": HI, "stream": stream}).encode()
-        return lm15.transports.TransportRequest("POST", server.url + path, [("Content-Type", "a/b")], body)
+    def request(
+        stream: bool = False, path: str = "/v1/chat/completions", method: str = "POST"
+    ) -> lm15.transports.TransportRequest:
+        body = json.dumps({"model": "m", "messages": HI, "stream": stream}).encode() if method == "POST" else b""
+        return lm15.transports.TransportRequest(method, server.url + path, [("Content-Type", "a/b")], body)
 
     async def asked() -> None:
-        async with lm15.transports.StdlibAsyncTransport() as client:
-            for stream in (False, True):
+        async with lm15.transports.StdlibAsyncTransport(max_connections=1, pool_timeout=60.0) as client:
+            for stream in (False, True):  # the one connection goes back
                 async with client.stream(request(stream)) as response:
                     assert b"yo" in await response.read()
+            async with client.stream(request(path="/v1/models", method="GET")) as response:
+                await response.read()
 
     answers = [Answer(text="yo")] * 5 + [Answer(text="too much", status=429), Answer(status=404)]
     with LLMServer(answers) as server, store.record(task="x") as run:
+        before = store.health()["unrecorded"]
         with lm15.transports.StdlibTransport() as client:
             for stream in (False, True):
                 with client.stream(request(stream)) as response:
@@ -388,7 +419,7 @@ def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> Non
             with client.stream(request()) as response:
                 assert response.status == 429
                 response.read()
-            before = store.health()["unrecorded"]
+            assert store.health()["unrecorded"] == before
             with client.stream(request(path="/v1/moderations")) as response:
                 response.read()
             assert store.health()["unrecorded"] == before + 1
@@ -401,6 +432,53 @@ def test_the_client_inside_of_dspy(store: odograph.Store, recorded: None) -> Non
         with lm15.transports.StdlibTransport() as client, client.stream(request()) as response:
             response.read()
     assert not calls(store, run)
+
+
+FOUND = """
+import importlib.machinery, sys, odograph
+class Finder:
+    find_spec = importlib.machinery.PathFinder.find_spec
+sys.meta_path.insert(0, Finder)
+odograph.instrument()
+import openai
+with odograph.open(sys.argv[1]) as store:
+    with store.record(task="x") as run:
+        openai.OpenAI(base_url=sys.argv[2], api_key="x").chat.completions.create(model="m", messages=[])
+    print([call.text for call in store.trajectory(run.id).llm_calls])
+"""
+
+
+def test_an_sdk_that_a_finder_of_the_programs_own_imports(tmp_path: Path) -> None:
+    """Whoever finds the SDK's files (an editable install, a test runner), its clients are recorded."""
+    with LLMServer([Answer(text="yo")]) as server:
+        done = ran(FOUND, str(tmp_path / "s"), server.url + "/v1")
+    assert done.stdout == "['yo']\n", done.stderr
+
+
+FIXED = """
+import os, sys, odograph
+os.makedirs(sys.argv[1] + "/mistralai")
+with open(sys.argv[1] + "/mistralai/basesdk.py", "w") as file:
+    file.write('''
+class Fixed(type):
+    def __setattr__(cls, name, value):
+        raise AttributeError("fixed")
+class BaseSDK(metaclass=Fixed):
+    def _build_request_with_client(self):
+        return "theirs"
+''')
+sys.path.insert(0, sys.argv[1])
+odograph.instrument()
+from mistralai.basesdk import BaseSDK
+with odograph.open("memory:") as store:
+    print(BaseSDK()._build_request_with_client(), store.health()["faults"])
+"""
+
+
+def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(tmp_path: Path) -> None:
+    """Its classes stay what they are, and a fault is counted."""
+    done = ran(FIXED, str(tmp_path))
+    assert done.stdout == "theirs 1\n", done.stderr
 
 
 def test_threads(store: odograph.Store) -> None:
@@ -627,6 +705,9 @@ def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, ki
         await got(socket.recv())
         await got(socket.response.create(model="m", input="q"))
         await got(socket.recv())
+        if who == "client" and kind is openai.OpenAI:
+            with pytest.raises(TimeoutError):  # which ends no call
+                socket._connection.recv(timeout=0)
         if who == "server":
             with pytest.raises(closed):
                 await got(socket.recv())

@@ -293,6 +293,54 @@ def test_an_edit_of_a_method_is_recorded() -> None:
         assert [r.author for r in store.trajectory(run.id).records if isinstance(r, Edit)] == ["clean", "clean"]
 
 
+def test_an_edit_by_an_async_function_is_recorded() -> None:
+    """The function's own result comes back, and the edit is on record."""
+
+    @odograph.edit
+    async def shortened(text: str) -> str:
+        await asyncio.sleep(0)
+        return text.replace("um ", "")
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            step.llm_call(model="m", messages=[], response="um yes")
+            assert asyncio.run(shortened("um yes")) == "yes"
+        (edit,) = [r for r in store.trajectory(run.id).records if isinstance(r, Edit)]
+        assert (edit.author, edit.result) == ("shortened", [odograph.Kept(3, 6)])
+
+
+def test_what_a_generator_does_is_of_its_action() -> None:
+    """What is recorded inside of a tool that is a generator is below the tool's action, and what its caller does between is not."""
+
+    def log(what: str) -> None:
+        odograph.log_context("p", what)
+
+    @odograph.action
+    def tool() -> Iterator[int]:
+        log("inside")
+        yield 1
+        log("inside")
+
+    @odograph.action
+    async def tool_async() -> Any:
+        log("inside")
+        yield 1
+        log("inside")
+
+    async def listen() -> None:
+        async for _ in tool_async():
+            log("outside")
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run:
+            for _ in tool():
+                log("outside")
+            asyncio.run(listen())
+        t = store.trajectory(run.id)
+    below = [(c.data, c.parent in {a.id for a in t.actions}) for c in t.contexts]
+    assert below == [("inside", True), ("outside", False), ("inside", True)] * 2
+
+
 def test_an_edit_of_a_generator_is_told_of_where_it_is_decorated() -> None:
     """`@edit` on a generator function changes nothing and says that it records nothing."""
 

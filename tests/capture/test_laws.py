@@ -15,7 +15,7 @@ import numpy
 import pytest
 
 import odograph
-from odograph.capture import directing, faults, lm15
+from odograph.capture import botocore, directing, faults, lm15
 from tests.programs import ran
 
 SECRET = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4xY7zA0bC3dE6"
@@ -49,11 +49,44 @@ def test_a_fault_withholds_its_text_where_redaction_is_on(
     with odograph.open(tmp_path, redact=True) as store:
         with store.record(task="t") as run, run.step() as step:
             before = store.health()["faults"]
-            step.record_call({"request": Hostile(messages=[]), "response": "r"})
+            made = step.record_call({"request": Hostile(messages=[]), "response": "r"})
+            assert type(made.id) is str  # what refers to it does not fail
             assert store.health()["faults"] == before + 1
             said = str(store.health()["last_fault"]) + "".join(str(w.message) for w in recwarn)
             assert "ValueError" in said
             assert SECRET not in said
+
+
+def test_a_fault_raises_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ODOGRAPH_STRICT=1 a fault of recording reaches the program."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "1")
+    with odograph.open("memory:", redact=True) as store, store.record(task="t") as run, pytest.raises(RuntimeError):
+        run.record_call({"request": Hostile(messages=[]), "response": "r"})
+
+
+OVER = """
+import signal, odograph
+class Over(Exception): pass
+def over(*_):
+    raise Over
+signal.signal(signal.SIGUSR1, over)
+class Long(dict):
+    def items(self):
+        signal.raise_signal(signal.SIGUSR1)
+        return super().items()
+with odograph.open("memory:", redact=True) as store, store.record(task="t") as run:
+    before = store.health()["faults"]
+    try:
+        run.record_call({"request": Long(messages=[]), "response": "r"})
+    except Over:
+        print("over", store.health()["faults"] - before)
+"""
+
+
+def test_what_a_signals_handler_raises_is_no_fault() -> None:
+    """A time limit of the program's own that is over in the middle of a record reaches the program."""
+    done = ran(OVER)
+    assert done.stdout == "over 0\n", done.stderr
 
 
 @pytest.mark.parametrize(("redacting", "of_disk"), [(False, False), (False, True), (True, True)])
@@ -78,7 +111,8 @@ FAULTY = """
     with odograph.open(sys.argv[1], redact=True) as store, store.record(task="t") as run, run.step() as step:
         for _ in range(3):
             step.record_call({"request": Hostile(messages=[]), "response": "r"})
-    print("went on,", store.health()["faults"], "faults")
+    health = store.health()
+    print("went on,", health["faults"], "faults,", health["unrecorded"] + health["outside"], "others")
 """
 
 
@@ -86,7 +120,7 @@ FAULTY = """
 def test_a_fault_is_warned_of_once_and_never_raised(tmp_path: Any, filters: list[str]) -> None:
     """What can't be recorded is counted and warned of once; the agent goes on, also where the program makes warnings errors."""
     done = ran(FAULTY, str(tmp_path), flags=filters)
-    assert (done.returncode, done.stdout) == (0, "went on, 3 faults\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "went on, 3 faults, 0 others\n"), done.stderr
     assert done.stderr.count("odograph could not record something: RuntimeError: ValueError") == ("error" not in filters)
 
 
@@ -222,13 +256,31 @@ def test_what_was_moved_is_kept_once(store: odograph.Store) -> None:
     assert edit.result == [odograph.Kept(2, 6), odograph.Kept(0, 2), odograph.Literal(ids=[7, 8])]
 
 
+def test_one_token_that_was_moved_is_kept_and_so_are_twelve_characters(store: odograph.Store) -> None:
+    """What a rewrite says elsewhere again was moved: any token, and a text that is no word found twice by chance."""
+    letters = "abcdefghijkl"
+    with store.record(task="t") as run, run.step() as step:
+        call = step.llm_call(model="m", response="abc", token_ids=[1, 2, 3, 4, 5], prompt_token_ids=[5])
+        step.edit(call).rewrite([5, 1, 2, 3, 4])
+        for moved in (letters, letters[1:]):
+            call = step.llm_call(model="m", response=f"{moved} and what is behind of it")
+            step.edit(call).rewrite(f" and what is behind of it{moved}")
+    ids, long, short = store.trajectory(run.id).steps[0].edits
+    assert ids.result == [odograph.Kept(4, 5), odograph.Kept(0, 4)]
+    assert long.result == [odograph.Kept(12, 37), odograph.Kept(0, 12)]
+    assert short.result == [odograph.Kept(11, 36), odograph.Literal(text=letters[1:])]
+
+
 def test_what_a_transport_gives_that_is_no_response_is_a_fault_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer of another shape than lm15's reaches the agent untouched, and the fault is counted."""
+    """An answer, or a request, of another shape than lm15's or botocore's passes untouched, and each fault is counted."""
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
     request = SimpleNamespace(headers=[], url="http://h/v1/chat/completions", method="POST", body=b"{}")
     before, given = faults.faults.count, object()
     assert lm15.passed(request, lambda: given) is given
-    assert faults.faults.count == before + 1
+    assert lm15.passed(object(), lambda: given) is given
+    assert faults.faults.count == before + 2
+    assert botocore.passed(object(), lambda: given) is given
+    assert faults.faults.count == before + 3
 
 
 class Own:

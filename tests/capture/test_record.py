@@ -209,6 +209,53 @@ def test_edits_that_do_not_fit_are_kept_as_rejected(store: odograph.Store) -> No
     assert [e.result for e in edits[6:]] == [[Kept(0, 3), Literal([7])], [Kept(1, 3), Kept(0, 1)], [Kept(0, 1)]]
 
 
+def test_what_a_recording_method_returns_is_its_record(store: odograph.Store) -> None:
+    """Each method that records returns the id of its record, or an object with that id: a later record can refer to it."""
+    with store.record(task="t") as run, run.step() as step:
+        call = step.llm_call(model="m", response="um yes")
+        with step.acting("a") as acting:
+            inside = acting.id
+        assert (step.index, run.step().index) == (0, 1)
+        returned = {
+            "StepStart": step.id,
+            "LLMCall": call.id,
+            "Action": step.action("a"),
+            "Context": step.context("p"),
+            "Reward": step.reward(1.0),
+            "Label": step.label("l", "v"),
+            "Note": step.note("n"),
+            "Edit": step.edit(call).delete(0, 3),
+        }
+    t = store.trajectory(run.id)
+    kinds = {r.id: type(r).__name__ for r in t.records}
+    assert {kind: kinds.get(id) for kind, id in returned.items()} == {kind: kind for kind in returned}
+    assert kinds[inside] == "Action"
+
+
+def test_a_request_that_is_given_in_parts_has_these_parts(store: odograph.Store) -> None:
+    """What is not given is not in the request, and what is given beside the messages is."""
+    message = {"role": "user", "content": "q"}
+    with store.record(task="t") as run:
+        run.llm_call(model="m", user_prompt="q", response="a")
+        run.llm_call(messages=[message], params={"temperature": 0.5}, response="a")
+    found = [c.request for c in store.trajectory(run.id).llm_calls]
+    assert found == [{"model": "m", "messages": [message]}, {"messages": [message], "temperature": 0.5}]
+
+
+def test_an_end_has_what_was_said_and_a_scope_its_agent(store: odograph.Store) -> None:
+    """What is not said of an end is not in it. A scope knows who acts there; none is named for the trajectory's own agent."""
+    with store.record(task="t", agent="boss") as run:
+        assert [scope.agent for scope in (run, run.sub_agent("boss"), run.sub_agent("helper").step())] == [None, None, "helper"]
+    with store.record(task="t") as other:
+        other.finish("a", metrics={"k": 1})
+    ends = [store.trajectory(one.id).records[-1] for one in (run, other)]
+    said = [
+        {k: v for k, v in odograph.codec.record_to_dict(end).items() if k in ("answer", "metrics", "error", "extra")}
+        for end in ends
+    ]
+    assert said == [{}, {"answer": "a", "metrics": {"k": 1}}]
+
+
 def test_an_earlier_step_is_gone_on_with(store: odograph.Store) -> None:
     """`run.at(step)` records in a step of before, also of a sub-agent, and also when the trajectory is over."""
     with store.record(task="x", agent="boss") as run:
@@ -273,6 +320,17 @@ def test_an_edits_result_is_recorded_in_its_shortest_form(store: odograph.Store)
         )
     (edit,) = store.trajectory(run.id).steps[0].edits
     assert edit.result == [Kept(0, 2), Kept(2, 3, first.id), Literal([7])]
+
+
+def test_an_edit_says_of_what_it_is(store: odograph.Store) -> None:
+    """The channel, the choice, the unit and whether the result is better stand in the record, each as it was said."""
+    with store.record(task="x") as run, run.step() as step:
+        choices = [{"index": n, "message": {"content": "abc", "reasoning_content": "thought"}} for n in range(2)]
+        call = step.llm_call(model="m", messages=[], response={"choices": choices})
+        step.edit(call).delete(0, 1)
+        step.edit(call, choice=1, channel="reasoning", preferred=True).delete(0, 1)
+    found = [(e.choice, e.channel, e.unit, e.preferred, e.rejected) for e in store.trajectory(run.id).steps[0].edits]
+    assert found == [(0, "content", "char", False, None), (1, "reasoning", "char", True, None)]
 
 
 def test_misuse_raises_and_content_does_not(store: odograph.Store) -> None:
@@ -498,10 +556,11 @@ def test_what_is_said_of_a_record_is_kept_and_nothing_else(kind: str, name: str)
     assert without.get(place) != said[place]
 
 
-@pytest.mark.parametrize(("said", "found"), [(None, False), (True, True), (False, False)])
-def test_whoever_says_how_an_action_went_is_believed(said: bool | None, found: bool) -> None:
+@pytest.mark.parametrize(("said", "found"), [(None, False), (True, True), (False, False), (1, True), ("", False)])
+def test_whoever_says_how_an_action_went_is_believed(said: Any, found: bool) -> None:
     """A result that states a failure makes an action a failed one, if nobody says how it went."""
     with odograph.open("memory:") as store:
         with store.record(task="t") as run, run.step() as step:
             step.action("n", result={"success": False}, ok=said)
-        assert [a.ok for a in store.trajectory(run.id).actions] == [found]
+        (action,) = store.trajectory(run.id).actions
+        assert action.ok is found

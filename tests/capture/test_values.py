@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy
 import pytest
 
 import odograph
+from odograph.capture.values import said_of
 
 
 def test_a_reward_is_a_number_of_any_class(store: odograph.Store) -> None:
@@ -59,3 +61,29 @@ def test_what_is_usual_is_left_out_and_what_is_not_is_kept(store: odograph.Store
         ("human", "r0", {"why": 1}),
         ("environment", None, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [("late", "late"), ({"message": "late"}, "late"), ({"message": 5}, None), ("", None), (5, None)]
+)
+def test_what_an_error_says_is_a_text(error: Any, said: str | None) -> None:
+    """What is shown of a recorded error is the text in it, if there is any."""
+    assert said_of(error) == said
+
+
+class Name(StrEnum):
+    """Names as a program keeps them."""
+
+    RIGHT = "right"
+
+
+def test_a_name_may_be_of_a_class_of_its_own(store: odograph.Store) -> None:
+    """A name that is a member of an enumeration of texts is the text; a name that is no text is refused."""
+    with store.record(task="t") as run:
+        run.reward(1.0, Name.RIGHT)
+        run.label(Name.RIGHT, "v")
+        run.action(Name.RIGHT)
+        with pytest.raises(TypeError, match="name is a string, not int"):
+            run.reward(1.0, 5)  # type: ignore[arg-type]
+    t = store.trajectory(run.id)
+    assert [t.rewards[0].name, t.labels[0].technique, t.actions[0].name] == ["right"] * 3

@@ -182,6 +182,23 @@ def test_an_abandoned_stream(store: odograph.Store) -> None:
     assert set(calls[0].text) == {"x"}
 
 
+def test_a_stream_that_is_dropped_unread(store: odograph.Store) -> None:
+    """An answer that nobody reads is on record as soon as Python lets go of it, by an async client, too."""
+    messages: Any = [{"role": "user", "content": "hi"}]
+
+    async def drop(server: LLMServer) -> None:
+        client = odograph.wrap(openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0))
+        await client.chat.completions.create(model="m", messages=messages, stream=True)
+
+    with LLMServer([Answer(text="x")]) as server, store.record(task="x") as run:
+        odograph.wrap(chat_client(server)).chat.completions.create(model="m", messages=messages, stream=True)
+        gc.collect()
+        assert [c.record.error for c in store.trajectory(run.id).llm_calls] == ["stream abandoned"]
+        asyncio.run(drop(server))
+        gc.collect()
+        assert [c.record.error for c in store.trajectory(run.id).llm_calls] == ["stream abandoned"] * 2
+
+
 def test_a_stream_that_is_closed_gives_its_connection_back(store: odograph.Store) -> None:
     """A client with one connection goes on after each stream that its agent left, in threads of asyncio and without."""
     limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=1)

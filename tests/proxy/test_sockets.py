@@ -289,3 +289,20 @@ def test_answers_that_overlap_and_sockets_that_go_on(store: odograph.Store) -> N
     found = {c.request["input"][-1]["content"]: c for c in one(store).llm_calls}
     assert {words: c.text for words, c in found.items()} == {"one": "par", "two": "never", "three": "3", "four": "4", "five": "5"}
     assert found["five"].request["input"] == [asked["four"], text("4"), asked["five"]]
+
+
+def test_an_answer_that_begins_beside_one_without_an_end(store: odograph.Store) -> None:
+    """The second request's answer is the second's, where the first answer had begun when the second was asked, and never ended."""
+    begun = [{"type": "response.created", "response": {"id": "r1", "status": "in_progress", "output": []}}]
+
+    async def talk(url: str) -> None:
+        async with aiohttp.ClientSession() as client, client.ws_connect(url + "/t/r/v1/responses") as ws:
+            for words, events in (("one", 1), ("two", 2)):
+                await ws.send_json({"type": "response.create", "model": "m", "input": [{"role": "user", "content": words}]})
+                for _ in range(events):
+                    await ws.receive_json()
+
+    with serving(begun, answer("r2", text("2"))) as (url, _, _), Proxy(store, [url]) as proxy:
+        asyncio.run(talk(proxy.url))
+    found = {c.request["input"][-1]["content"]: (c.text, c.error is None) for c in one(store).llm_calls}
+    assert found == {"one": ("", False), "two": ("2", True)}

@@ -188,6 +188,40 @@ print(os.waitpid(child, 0)[1], ask(store) == before)
     assert done.stdout == "True\n0 True\n", done.stderr
 
 
+def test_a_process_that_is_forked_while_a_thread_asks(store: odograph.Store) -> None:
+    """A child asks the store, whatever another thread asked at the moment of the fork."""
+    fill(store)
+    program = """
+import os, signal, sys, threading, odograph
+store = odograph.open(sys.argv[1])
+over = threading.Event()
+begun = threading.Event()
+def ask():
+    while not over.is_set():
+        for t in store.trajectories():
+            begun.set()
+        store.record(task="more").finish()  # there is something to catch up with
+thread = threading.Thread(target=ask)
+thread.start()
+begun.wait()
+ended = []
+for n in range(20):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a child that waits for ever is ended, and is no success
+        os._exit(not next(store.trajectories()).records)
+    ended.append(os.waitpid(child, 0)[1])
+    if ended[-1]:
+        break
+over.set()
+thread.join()
+print(ended)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, str(store.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[0] * 20}\n", done.stderr
+
+
 def test_a_query_prints_nothing_itself(store: odograph.Store) -> None:
     """In programs without a file, as here, DuckDB would draw a bar among what they print."""
     fill(store)

@@ -123,6 +123,23 @@ def test_machines_read_what_others_sealed(both: Team) -> None:
     assert c.examine()["sealed"]["files"] == 3
 
 
+def test_steps_behind_those_that_were_sealed(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that has ended goes on behind the steps that another writer took in it, also where all of them were sealed."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")  # as at a user's: a fault leaves a warning and a wrong index
+    store = near.machine("a")
+    with store.record(task="x") as run:
+        with run.step("0"):
+            pass
+        other = store.append(run.id)
+        for scope, seen in ((other, "1"), (run, "2"), (other, "3")):
+            with scope.step(seen):
+                pass
+    assert store.seal().trajectories == 1
+    with run.step("4"):
+        pass
+    assert [(s.index, s.observation) for s in store.trajectory(run.id).steps] == [(n, str(n)) for n in range(5)]
+
+
 def work(store: odograph.Store, name: str, common: str) -> None:
     for round in range(2):
         for i in range(4):

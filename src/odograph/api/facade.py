@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
@@ -106,7 +105,7 @@ class Store:
         Raises NotFound, StoreError.
         """
         whole, facts = self._reader.facts(id)
-        recorder = Recorder(self.backend.sink, whole, facts.agent, after=facts.last, earlier=partial(self.trajectory, whole))
+        recorder = Recorder(self.backend.sink, whole, facts.agent, after=facts.last, begun=True)
         return Run(recorder, facts.root, ends=False)
 
     def add(self, what: dict[str, Any] | Trajectory | Iterable[AnyRecord]) -> str:

@@ -39,7 +39,7 @@ def _begun(request: Any) -> Exchange | None:
         headers = {str(k).lower(): _text(v) for k, v in request.headers.items()}
         tried = headers.get("amz-sdk-request", "").partition("attempt=")[2].partition(";")[0]
         if tried.isdecimal():
-            headers["x-stainless-retry-count"] = str(int(tried) - 1)
+            headers["x-stainless-retry-count"] = tried  # from 1 on: each is one more than the last
         path = urlsplit(request.url).path
         exchange = begun(request.method, path, headers, sent, lambda data, _: data, _later)
         if exchange is None and path.startswith("/model/"):  # of AWS's many services this one has the models

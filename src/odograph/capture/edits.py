@@ -170,17 +170,17 @@ def difference(old: str | list[int], new: str | list[int]) -> Runs:
     from ..lineage.view import matches
 
     a, b = ([ord(c) for c in x] if isinstance(x, str) else x for x in (old, new))
-    found = matches(a, b)
+    found = [*matches(a, b), (len(a), len(b), 0)]
     gone: dict[int, list[int]] = {}  # where what was taken out stood, by its units
     at = 0
-    for start, _, count in [*found, (len(a), len(b), 0)]:
+    for start, _, count in found:
         for n in range(at, start):
             gone.setdefault(a[n], []).append(n)
         at = start + count
     free = {n for places in gone.values() for n in places}
     runs: Runs = []
     at = 0
-    for start, place, count in [*found, (len(a), len(b), 0)]:
+    for start, place, count in found:
         runs += _put(a, b, new, at, place, gone, free)
         if count:
             runs.append(Kept(start, start + count))

@@ -363,7 +363,7 @@ class Exchange:
             data = self._decode(data, self.encoding)
         if self.status is not None and self.status >= 300:
             return loads_or_raw(data) if data else None, None, f"HTTP {self.status}"
-        stream = None if self._left is not None or self.encoding else self._stream
+        stream = self._stream if self._left is None else None
         if stream is None:
             stream = self._framing()
             if stream is None and data.startswith((b"data:", b"event:")):  # some servers don't say what they send

@@ -8,11 +8,10 @@ from typing import Any
 
 from ..calls import Call
 from ..codec import new_id
+from ..store import counting
 from ..store.journal import Journal
 from ..store.writing import Writer
-from ..trajectory import Trajectory
 from ..wire import Sent
-from . import counting
 from .edits import call_of_lines
 from .faults import fault
 
@@ -24,7 +23,6 @@ class Recorder(Writer):
         "__weakref__",
         "_counted",
         "_counts",
-        "_earlier",
         "_opened",
         "_shared",
         "_steps",
@@ -44,9 +42,9 @@ class Recorder(Writer):
         agent: str | None = None,
         *,
         after: int = 0,
-        earlier: Callable[[], Trajectory] | None = None,
+        begun: bool = False,
     ) -> None:
-        """`earlier`: reads what was recorded before, of a trajectory that is gone on with; it is called when a step is begun."""
+        """`begun`: the trajectory has records. Its steps are counted when one is begun; other processes may take steps, too."""
         super().__init__(journal, trajectory, after)
         #: Whose records carry no name of their own.
         self.agent: str | None = agent
@@ -64,12 +62,11 @@ class Recorder(Writer):
         self.ends: int = 0
         self._steps: dict[str | None, int] = {}
         #: Whether other processes may take steps, too.
-        self._shared = earlier is not None
+        self._shared = begun
         self._counts = counting.file_of(journal, trajectory)
         self._opened = 0
-        self._earlier = earlier
-        self._counted = earlier is None
-        if earlier is None:
+        self._counted = not begun
+        if not begun:
             counting.watch(self)
 
     def write(
@@ -144,8 +141,7 @@ class Recorder(Writer):
 
     @property
     def steps(self) -> dict[str | None, int]:
-        """The next step's index, per agent."""
-        self._count()
+        """The next step's index, per agent, of a trajectory that was begun here."""
         return self._steps
 
     @property
@@ -163,7 +159,7 @@ class Recorder(Writer):
         """Counts the steps that are recorded, by whatever process."""
         self._counted = True
         try:
-            trajectory = (self._earlier or self._recorded)()
+            trajectory = self.journal.read(self.id)
         except Exception as error:
             fault(error)
             return
@@ -171,15 +167,6 @@ class Recorder(Writer):
             agent = None if step.agent == trajectory.agent else step.agent
             self._steps[agent] = max(self._steps.get(agent, 0), step.index + 1)
         self._opened = len(trajectory.steps)
-
-    def _recorded(self) -> Trajectory:
-        from ..store.reader import Reader
-
-        reader = Reader(self.journal.folder.parent, self.journal.release)
-        try:
-            return reader.trajectory(self.id)
-        finally:
-            reader.close()
 
 
 class CallRef:

@@ -96,11 +96,8 @@ def listed(values: Any) -> Any:
 
 def _sequence(values: Any) -> Any:
     """A sequence of a class of its own, as a list of as many items as it says that it has."""
-    kind = type(values)
-    if on_type(kind, "__getitem__") is None or (on_type(kind, "keys") is None and on_type(kind, "__len__") is None):
-        return values
     try:
-        return answer_of(lambda: [values[index] for index in range(min(len(values), NODES))], kind)
+        return answer_of(lambda: [values[index] for index in range(min(len(values), NODES))], type(values))
     except Refused:
         return values
 

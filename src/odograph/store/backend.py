@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .. import forking
 from ..codec import content_hash, new_id
 from ..errors import InvalidInput, OdographError, StoreError
 from ..tables.shared import Shared
@@ -82,8 +83,9 @@ class Backend:
         self.settings: Settings = self._agreed(stored)
         #: The sink, for what asks only how it fares; to write take `sink`.
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
+        self.journal.read = lambda id: self.reader.trajectory(id)
         self._reader: Reader | None = None
-        self._opening = threading.Lock()  # two threads' first questions make one reader
+        self._opening = forking.lock()  # two threads' first questions import and make one reader
         if self._shipping is not None:
             self._shipping.follow(self.journal)
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
@@ -105,12 +107,12 @@ class Backend:
     def reader(self) -> Reader:
         """The reader of the store, made at the first use."""
         if self._reader is None:
-            try:
-                from .reader import Reader
-            except OSError as error:  # no descriptor is left for the module's file
-                raise StoreError(f"the store {self} can't be read: {error.strerror}") from error
-
             with self._opening:
+                try:
+                    from .reader import Reader
+                except OSError as error:  # no descriptor is left for the module's file
+                    raise StoreError(f"the store {self} can't be read: {error.strerror}") from error
+
                 if self._reader is None and self._shipping is not None:
                     from .asked import Asked
 

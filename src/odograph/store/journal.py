@@ -32,6 +32,7 @@ from .lines import whole_lines
 
 if TYPE_CHECKING:
     from ..redact import Redactor
+    from ..trajectory import Trajectory
 
 Durability = Literal["group", "sync"]
 _ROTATE = 64 << 20
@@ -44,6 +45,9 @@ _FULL = 1 << 62  # no file is open, or none that can be gone on with
 
 class Journal:
     """The file that this process writes. Hold `lock` around `stamp`, `new_id`, `new_stream`, `hold` and `append`."""
+
+    #: Reads a trajectory back, by its whole id; the store gives it, for those who have to know what other processes wrote.
+    read: Callable[[str], Trajectory]
 
     def __init__(
         self, folder: Path, durability: Durability = "group", *, shared: bool = False, prepare: Callable[[], None] | None = None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .. import forking
 from ..errors import StoreError
 from .indexing import Batch, tell_damage
 from .journal import file_mode
@@ -65,7 +65,7 @@ class Kept:
         self._text = self._searches = False
         self._each: Each | None = None
         self._told = 0  # the damaged lines of the journal that a warning counted
-        self._lock = threading.RLock()  # one transaction at a time on the one connection
+        self._lock = forking.lock()  # one transaction at a time on the one connection
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from .. import forking
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..tables.commits import Commits, opened_in
@@ -61,7 +61,7 @@ class Lake:
             from ..tables.iceberg import IcebergCommits  # most stores never need it
 
             self.commits = IcebergCommits(self.root, shared, TABLES, TRAJECTORIES.name)
-        self._lock = threading.RLock()
+        self._lock = forking.lock()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._told: set[str] = set()

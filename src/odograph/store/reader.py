@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from .. import forking
 from ..bulk import rarely_collected
 from ..codec import DAMAGE
 from ..errors import NotFound, StoreError
@@ -61,7 +61,7 @@ class Reader:
         #: The databases that questions in SQL ask.
         self.databases: Databases = Databases()
         self._opened: Catalog | None = None
-        self._opening = threading.Lock()  # two threads' first questions open one catalog, not two that get in each other's way
+        self._opening = forking.lock()  # two threads' first questions open one catalog, not two that get in each other's way
 
     def forget(self) -> None:
         """Deletes the catalog. The next question makes a new catalog."""

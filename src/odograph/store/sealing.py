@@ -30,7 +30,7 @@ from ..tables.folder import FolderCommits
 from ..tables.schema import arrow
 from ..tables.values import values_of
 from ..types import AnyRecord
-from . import committing
+from . import committing, counting
 from .committing import REPEATED, Output, ids_in, unchanged
 from .indexing import Batch, sealed_rewards, standing, tell_damage, uses_of
 from .journal import file_mode
@@ -143,7 +143,9 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
             continue
         path.unlink(missing_ok=True)
         deleted += 1
-    for path in journal.glob("*.steps"):  # of who went on with a trajectory for a while; what is missing is counted anew
+    for path in journal.glob(
+        f"*{counting.SUFFIX}"
+    ):  # of who went on with a trajectory for a while; what is missing is counted anew
         with suppress(OSError):
             if time() - path.stat().st_mtime > _FORGOTTEN:
                 path.unlink()

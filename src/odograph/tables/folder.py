@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .. import forking
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
 from .commits import Commit, Conflict, Live
@@ -51,7 +51,7 @@ class FolderCommits:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._path = root / "commits.sqlite"
-        self._lock = threading.RLock()
+        self._lock = forking.lock()
         self._open: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which one is open
         self._fleeting = False

@@ -15,7 +15,10 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from ..codec import encode, loads_or_raw
-from ..store.journal import Journal, file_mode
+from .journal import Journal, file_mode
+
+#: What the names of such files end with.
+SUFFIX = ".steps"
 
 
 class Counted(Protocol):
@@ -50,7 +53,7 @@ os.register_at_fork(before=_forks)
 
 def file_of(journal: Journal, trajectory: str) -> str:
     """The path of a trajectory's file, which is there only while several processes record in the trajectory."""
-    return os.path.join(journal.folder, f"{_hash(trajectory)}.steps")
+    return os.path.join(journal.folder, _hash(trajectory) + SUFFIX)
 
 
 def _hash(name: str) -> str:
