@@ -15,6 +15,7 @@ import pytest
 import odograph
 from odograph.cli.common import filter_flags
 from odograph.store.filters import FILTERS, Filters, described
+from odograph.store.filters import given as given_of
 from odograph.training import formats
 from odograph.training.keywords import ExportArgs
 
@@ -179,5 +180,6 @@ def test_filters_are_a_value() -> None:
     """Checked filters compare, and can't be changed; None is no filter."""
     made = Filters.of({"tag": "a", "limit": 3, "group": None})
     assert made == Filters(tag=("a",), limit=3) != Filters()
+    assert given_of({"group": None, "agent": "a", "limit": 0}) == {"agent": "a", "limit": 0}
     with pytest.raises(AttributeError):
         made.limit = 4  # type: ignore[misc]
