@@ -43,6 +43,7 @@ _ASKING = [
     "tests/viewer/test_server.py",
     "tests/statistics/test_statistics.py",
     "tests/statistics/test_columns.py",
+    "tests/rewards/test_score.py",
 ]
 _PACKING = ["tests/test_packing.py", "tests/test_codec.py"]
 _ROWS = [

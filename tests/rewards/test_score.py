@@ -256,6 +256,17 @@ def test_rewards_of_steps(store: odograph.Store) -> None:
     assert store.trajectory(id).reward == 7.0
 
 
+def test_rewards_of_steps_of_several_agents(store: odograph.Store) -> None:
+    """Steps of one index of two agents are two steps: each is scored once, and then nothing is left."""
+    with store.record(task="t") as run:
+        for scope in (run, run.sub_agent("helper")):
+            scope.step()
+    given = odograph.reward_function("n", lambda step: 1.0, per="step")
+    assert store.score(given).records == 2
+    assert store.backend.reader.scored(given.source, "n", given.version) == {run.id: 2}
+    assert store.score(given).unchanged == 1
+
+
 class Hostile(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.store import columnar
+from odograph.store import columnar, figures
+from odograph.store.filters import EVERY, Filters
 
+SAID = ("status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens", "reward", "started")
 pytest.importorskip("pyarrow")
 pytest.importorskip("numpy")
 
@@ -93,3 +95,70 @@ def test_what_columns_can_not_say_the_catalog_says(tmp_path: Path, monkeypatch: 
         shutil.rmtree(tmp_path / "runs" / "lake" / "trajectories")
         assert store.backend.reader.columns() is None
         assert repr(store.stats()) == repr(whole)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_pages_of_figures_say_what_summaries_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool) -> None:
+    """Over any number of pages, with a limit, a filter or none: the same trajectories in the same order, with the same values."""
+    monkeypatch.setattr(figures, "PAGE", 3)
+    chance = random.Random(4)
+    with odograph.open(tmp_path / "runs", seal_at=0) as store:
+        for n in range(8):
+            record(store, chance)
+            store.add(session(chance.choice([None, "2026-01-01"]), n))
+        for n in range(3):  # a page of which each has one reward, of one name
+            with store.record(task=n, agent="same") as run:
+                run.reward(n, name="won")
+        if sealed:
+            store.seal()
+        store.record(task="open").reward(1.0, name="so far")
+        reader = store.backend.reader
+        for given in (
+            {},
+            {"agent": "a"},
+            {"agent": "same"},
+            {"ids": [s.id for s in store.summaries()][2:9]},
+            *({"limit": n} for n in (0, 1, 3, 4, 9, 99)),
+        ):
+            filters = Filters.of(given)
+            for by in (None, "group", "agent", "model", "policy_version"):
+                pages = list(reader.figures(filters, by))
+                assert all(0 < len(page.task) <= 3 for page in pages)
+                rewards: list[dict[str, Any]] = [{} for page in pages for _ in page.task]
+                for number, page in enumerate(pages):
+                    for name, (places, values) in page.components.items():
+                        for place, value in zip(places, values, strict=True):
+                            rewards[3 * number + place][name] = value
+                ids = [s.id for s in store.summaries(**given)]
+                used = store.used(ids)
+                assert rewards == [used[id].components if id in used else {} for id in ids]
+                rows = [
+                    row for page in pages for row in zip(*(getattr(page, name) for name in (*SAID, "tags", "key")), strict=True)
+                ]
+                wanted = [
+                    (*(getattr(s, name) for name in SAID), s.tags, getattr(s, by) if by else None)
+                    for s in store.summaries(**given)
+                ]
+                assert [(*row[:-2], [*row[-2]], row[-1]) for row in rows] == [(*row[:-2], [*row[-2]], row[-1]) for row in wanted]
+
+
+def test_attempts_of_one_task_have_its_number_in_common(tmp_path: Path) -> None:
+    """Trajectories of a group are one task; others are by the task's id, which is the task where it has the same text; else each by
+    its task, and none that has no task."""
+    with odograph.open(tmp_path / "runs") as store:
+        for about in (
+            *(
+                {"task": "x", "group": "g"},
+                {"task": "y", "group": "g"},
+                {"task": "x"},
+                {"task": "x"},
+                {"task": "y"},
+                {"task": "g"},
+            ),
+            *({"task": "q", "metadata": {"runtime": {"task_id": id}}} for id in ("x", "other", "other")),
+            *({"task": None}, {"task": None}),
+        ):
+            store.record(**about).finish()
+        (page,) = store.backend.reader.figures(EVERY, None)
+        same_as = [None if number is None else page.task.index(number) for number in page.task]
+        assert same_as == [0, 0, 2, 2, 4, 5, 2, 7, 7, None, None]

@@ -15,6 +15,7 @@ import pytest
 import odograph
 from odograph.cli.common import filter_flags
 from odograph.store.filters import FILTERS, Filters, described
+from odograph.store.filters import given as given_of
 from odograph.training import formats
 from odograph.training.keywords import ExportArgs
 
@@ -63,6 +64,8 @@ def test_the_table_of_filters_is_true() -> None:
     rows = ["| filter | flag | chooses |", "|---|---|---|"]
     rows += [f"| `{one.name}` | {', '.join(f'`{flag}`' for flag in filter_flags(one))} | {one.text} |" for one in described()]
     assert "\n".join(rows) + "\n\n" in (ROOT / "docs/cli.md").read_text(), "\n".join(rows)
+    assert [one.name for one in described() if one.kind is list] == ["ids", "tag", "status", "task_id"]
+    assert [one.name for one in described() if one.kind is float] == ["min_reward", "max_reward"]
 
 
 def test_a_misspelt_filter_is_refused_at_once(store: odograph.Store, tmp_path: Path) -> None:
@@ -112,6 +115,17 @@ def test_a_session_of_unknown_time_is_in_no_time_range(store: odograph.Store) ->
     assert {s.id for s in store.summaries()} == {known.id, unknown.id}
     for given in ("99999w", ("0001-01-01", "9999-12-31"), ("0001-01-01", None), (None, "9999-12-31"), (None, None)):
         assert [s.id for s in store.summaries(time_range=given)] == [known.id]
+
+
+def test_a_time_that_can_not_be_read_is_told(store: odograph.Store) -> None:
+    """What is no time is told, and never taken for an open end."""
+    store.record(task="t").finish()
+    for wrong in (("soon", None), (None, "2026-13-01"), ("2026-01-01", "tomorrow")):
+        with pytest.raises(odograph.InvalidInput, match="is no time; write a time as 2026-01-31 or "):
+            store.count(time_range=wrong)
+    for pair in (5, ("2026-01-01",), ("2026-01-01", None, None)):
+        with pytest.raises(odograph.InvalidInput, match=r"a time range is a length such as '7d' or a pair \(from, to\), not "):
+            store.count(time_range=pair)  # type: ignore[arg-type]
 
 
 def test_newest_or_oldest_first(store: odograph.Store) -> None:
@@ -166,5 +180,6 @@ def test_filters_are_a_value() -> None:
     """Checked filters compare, and can't be changed; None is no filter."""
     made = Filters.of({"tag": "a", "limit": 3, "group": None})
     assert made == Filters(tag=("a",), limit=3) != Filters()
+    assert given_of({"group": None, "agent": "a", "limit": 0}) == {"agent": "a", "limit": 0}
     with pytest.raises(AttributeError):
         made.limit = 4  # type: ignore[misc]

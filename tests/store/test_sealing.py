@@ -81,6 +81,11 @@ def cold(store: odograph.Store) -> odograph.Store:
     return odograph.open(store.root)
 
 
+def warm_and_cold(store: odograph.Store) -> Iterator[odograph.Store]:
+    yield store
+    yield cold(store)
+
+
 def test_a_sealed_store_reads_as_before(store: odograph.Store) -> None:
     """Sealing changes no trajectory, list, figure or search, warm and with a new catalog, and leaves no journal."""
     fill(store)
@@ -88,7 +93,7 @@ def test_a_sealed_store_reads_as_before(store: odograph.Store) -> None:
     assert store.seal().trajectories == 6
     assert journals(store) == []
     assert hits
-    for again in (store, cold(store)):
+    for again in warm_and_cold(store):
         assert seen(again) == before
         assert {(h.trajectory, h.kind, h.text) for h in again.search("needle3 é")} == hits
         assert [s.task for s in again.summaries(text="needle3")] == ["task 3"]
@@ -365,6 +370,80 @@ def test_what_is_written_while_a_seal_runs_counts_once(store: odograph.Store, mo
     assert before["used"][ids[0]][1] == {"final": 0.0, "late": 7.0}
     other.close()
     assert seen(cold(store)) == before
+
+
+def test_what_a_search_found_while_a_seal_ran_is_found_after_it(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of a line that this seal does not take stays in the full-text index, and the text of sealed lines leaves the index."""
+    fill(store, 1)
+    other = odograph.open(store.root)
+    other.search("needle0")
+
+    def late(stage: str) -> None:
+        if stage == "rows":
+            other.record(task="unheard").finish()
+            assert [h.kind for h in other.search("unheard")] == ["start"]
+
+    monkeypatch.setattr(committing, "stage", late)
+    store.seal()
+    found = len(other.search("needle0"))
+    assert [h.kind for h in other.search("unheard")] == ["start"]
+    monkeypatch.undo()
+    store.seal()
+    with odograph.open(store.root) as third:  # which looks at what was sealed
+        assert len(third.search("needle0")) == found
+    with other.record(task="new") as run:  # of as many lines as the index had
+        for n in range(20):
+            run.step(observation=f"word {n}")
+    assert [len(other.search(word)) for word in ("needle0", "unheard", "word")] == [found, 1, 20]
+    other.close()
+
+
+def test_a_run_that_goes_on_while_a_seal_takes_its_beginning_counts_each_step_once(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists show the steps, actions and rewards that the trajectory has, also where its lines stand together on both sides of what
+    was sealed; and so do the counts that the next seal writes down."""
+    import pyarrow.parquet as pq
+
+    other = odograph.open(store.root)
+    with other.record(task="long") as run:
+
+        def act() -> None:
+            with run.step() as step:
+                step.action("look", {}, "found")
+                step.reward(1.0)
+
+        act()
+        assert [(s.steps, s.actions) for s in store.summaries()] == [(1, 1)]
+
+        def late(stage: str) -> None:
+            if stage == "rows":
+                act()
+                assert [(s.steps, s.actions) for s in other.summaries()] == [(2, 2)]
+
+        monkeypatch.setattr(committing, "stage", late)
+        store.seal()
+        monkeypatch.undo()
+        act()
+        for again in (other, store, odograph.open(store.root)):
+            assert [(s.steps, s.actions) for s in again.summaries()] == [(3, 3)]
+    store.seal()
+    assert [(s.steps, s.actions) for s in cold(store).summaries()] == [(3, 3)]
+    rows = [row for path in (store.root / "lake" / "trajectories").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert max(rows, key=lambda row: row["revision"])["uses"] == '[["action","look",3]]'
+
+
+def test_a_correction_that_was_sealed_before_a_list_saw_it_counts_alone(store: odograph.Store) -> None:
+    """What a list saw of the journal goes when the sealed tier says more."""
+    with store.record(task="t") as run:
+        run.reward(0.0, name="a")
+    first = store.trajectory(run.id).to_dict()
+    assert next(store.summaries()).reward == 0.0
+    store.add({**first, "rewards": [{**first["rewards"][0], "name": "b", "value": 1.0}]})
+    store.seal()
+    for again in warm_and_cold(store):
+        assert again.used([run.id])[run.id].components == {"b": 1.0}
+        assert next(again.summaries()).reward == again.trajectory(run.id).reward == 1.0
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])

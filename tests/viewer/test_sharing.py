@@ -136,8 +136,14 @@ def test_what_is_read_is_what_the_server_has(server: Server, tmp_path: Path) -> 
         assert store.score(one, version="1", group="equal").scored == 0
         with pytest.raises(NotFound, match="no trajectory 'nothing' among"):
             store.trajectory("nothing")
-        with pytest.raises(InvalidInput, match="on the machine that serves"):
-            store.sql("select 1")
+        for ask in (lambda: store.sql("select 1"), lambda: store.sql("select * from facts"), lambda: store.frame("facts")):
+            with pytest.raises(InvalidInput, match="reading with SQL or as a frame is done on the machine that serves http"):
+                ask()
+        with pytest.raises(InvalidInput, match="following records is done on the machine that serves http"):
+            store.tail()
+        parent = store.backend.reader.known(ids[0])  # which an export of a fork asks for
+        assert parent is not None and parent.to_dict() == there.trajectory(ids[0]).to_dict()
+        assert store.backend.reader.known("nothing") is None
         with pytest.raises(InvalidInput, match="on the machine that serves it"):
             store.seal()
         assert store.health()["unshipped"] == 0
@@ -407,6 +413,8 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         with pytest.raises(StoreError, match=said):
             store.count()
         store.append(id).reward(1.0)  # of a run that waits here
+        with pytest.raises(StoreError, match=said):
+            store.append("f" * 36).reward(1.0)  # of one that is nowhere
         health = store.health()
         assert health["unshipped"] > 0 and said in health["unshipped_why"] and health["unshipped_since"]
         store.close()

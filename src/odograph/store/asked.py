@@ -142,12 +142,12 @@ class Asked(Reader):
     @property
     def catalog(self) -> Catalog:
         """There is none here. Raises InvalidInput."""
-        self._refuse("SQL")
+        self._refuse("reading with SQL or as a frame")
 
     @property
     def lake(self) -> Lake:  # type: ignore[override]
         """There is none here. Raises InvalidInput."""
-        self._refuse("the sealed tier")
+        self._refuse("reading with SQL or as a frame")
 
     def look(self) -> None:
         self._ready()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from ..errors import MissingExtra, StoreError
+from ..errors import MissingExtra
 from . import memory
 
 
@@ -87,8 +87,7 @@ def _beside_memory(process: int) -> str:
     """A folder of this user alone, where DuckDB writes what memory does not hold; no name where none can be made."""
     try:
         folder = memory.fresh("odograph-sql-")
-        memory.hold(folder)
-    except (OSError, StoreError):
+    except OSError:
         return ""
     atexit.register(_remove, folder, process)
     return str(folder)

@@ -115,7 +115,7 @@ class Reading:
             for n in whole:
                 found[n] = used.get(unpacked(ids[n]), Used())
                 happened[n] = found[n].uses
-        if by is not None and by in _BY:
+        if by in _BY:
             key = self._each(key, self._text)
             key = [None if one is None else msgspec.json.decode(one) for one in key] if by == "policy_version" else key
         return Figures(

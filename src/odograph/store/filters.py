@@ -165,7 +165,7 @@ def _number(name: str, given: Any) -> float:
 def _limit(name: str, given: Any) -> int:
     if type(given) is not int or given < 0:
         raise InvalidInput(f"a limit is a whole number from 0, not {given!r}")
-    return min(given, 2**63 - 1)
+    return given
 
 
 def _range(name: str, given: Any) -> tuple[int | None, int | None]:

@@ -31,8 +31,8 @@ def made() -> Path:
 
 
 def fresh(prefix: str, parent: Path | None = None) -> Path:
-    """A new folder of this user alone (default: among temporary files); those of killed processes go. It is locked, for who holds
-    it first. May raise OSError."""
+    """A new folder of this user alone (default: among temporary files); those of killed processes go. It is locked as
+    long as this process lives, or whoever holds it. May raise OSError."""
     import tempfile  # late, as shutil: recording into a folder on disk needs neither
 
     parent = parent or Path(tempfile.gettempdir())
