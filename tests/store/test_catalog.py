@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import odograph
+from odograph.store import rows, text
+from odograph.store.lines import File
 
 
 def fill(store: odograph.Store, count: int = 3) -> list[str]:
@@ -95,6 +97,8 @@ def test_search_finds_messages_answers_and_results(store: odograph.Store) -> Non
     assert {h.trajectory for h in store.search("haystack")} == set(ids)
     assert {h.trajectory for h in store.search('"in the haystack"')} == set(ids)
     assert store.search('"haystack the in"') == []
+    assert {h.trajectory for h in store.search('"in the" haystack in')} == set(ids)
+    assert store.search('"where is" "needle1 the"') == []
     for query in ('"', "AND", "needle* OR (", "a:b", "-x", "NEAR(", "\x00", "'; drop table trajectories; --"):
         try:
             store.search(query)
@@ -103,6 +107,26 @@ def test_search_finds_messages_answers_and_results(store: odograph.Store) -> Non
     with store.record(task="later") as run:
         run.note("the needle again")
     assert [h.trajectory for h in store.search("needle again")] == [run.id]
+
+
+def test_a_long_journal_is_indexed_in_parts(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first search indexes what was listed before, some megabytes at a time. It finds what stands in each part, and each line
+    once."""
+    monkeypatch.setattr(text, "_BATCH", 300)
+    ids = fill(store, 4)
+    assert store.count() == 4
+    for _ in range(2):
+        assert [h.trajectory for h in store.search("needle3")] == [ids[3]]
+        assert [h.trajectory for h in store.search("haystack")] == ids[::-1]
+
+
+def test_a_file_that_went_meanwhile_has_no_text(tmp_path: Path) -> None:
+    """Another process sealed and deleted a journal file, or took it out of the list, before its text was indexed."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        rows.create(db)
+        assert not text.index_some(db, File(tmp_path / "gone.jsonl", "gone", 1), None)
+        db.execute("insert into files values('gone.jsonl', 'gone', 1, 10, 0)")
+        assert not text.index_some(db, File(tmp_path / "gone.jsonl", "gone", 1), None)
 
 
 def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,63 @@ def test_a_column_that_came_later_reads_as_null_in_older_files(tmp_path: Path) -
         read(tmp_path / "birds/new.parquet", BIRDS)
 
 
+NESTS = Table(
+    "nests",
+    "A row per nest.",
+    (
+        (
+            Column("id", "text", "Which nest.", "alike"),
+            Column("bird", "text", "Whose.", "names"),
+            Column("found", "int", "When.", "delta"),
+            Column("place", "text", "Where.", "delta"),
+            Column("ids", "ids", "Token ids."),
+            Column("weights", "floats", "Grams.", "split"),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "dictionaries", "statistics", "index"),
+    [
+        ({}, {"bird"}, {"id", "bird", "found", "place", "ids", "weights"}, True),
+        ({"small": True}, {"bird"}, {"id"}, False),
+        ({"lean": 255}, set(), set(), False),
+        ({"lean": 256}, {"bird"}, set(), False),
+    ],
+)
+def test_columns_are_stored_as_their_table_says(
+    tmp_path: Path, how: dict[str, Any], dictionaries: set[str], statistics: set[str], index: bool
+) -> None:
+    """Every column is compressed; only names have dictionaries, and numbers, texts and floats the encodings of their columns. A small
+    file has no index, and statistics of ids alone; a lean one has none, and no schema of Arrow's."""
+    import pyarrow.parquet as parquet
+
+    writer = Writer(tmp_path, "nests/a.parquet", NESTS, Footer("c"), **how)
+    writer.write([{"id": "a", "bird": "wren", "found": 7, "place": "hedge", "ids": [1], "weights": [0.5]}] * 3)
+    about = parquet.read_metadata(tmp_path / writer.close().path)
+    assert (b"ARROW:schema" in about.metadata) == ("lean" not in how)
+    columns = {name: about.row_group(0).column(n) for n, name in enumerate(NESTS.names)}
+    assert {one.compression for one in columns.values()} == {"ZSTD"}
+    assert {name for name, one in columns.items() if one.has_dictionary_page} == dictionaries
+    assert {name for name, one in columns.items() if one.is_stats_set} == statistics
+    assert {one.has_column_index for one in columns.values()} == {index}
+    for name, encoding in (("found", "DELTA_BINARY_PACKED"), ("place", "DELTA_BYTE_ARRAY"), ("weights", "BYTE_STREAM_SPLIT")):
+        assert encoding in columns[name].encodings
+    assert "PLAIN" in columns["ids"].encodings
+
+
+def test_a_column_has_one_name_and_one_type() -> None:
+    """A table gets no second column of a name, and a file's type that no column can have is told."""
+    import pyarrow as pa
+
+    with pytest.raises(ValueError, match="table 'birds' has a column 'count' already"):
+        BIRDS.with_columns(Column("count", "int", "Once more."))
+    about = {b"odograph.table": b"birds"}
+    with pytest.raises(ValueError, match="no column has the Arrow type int8"):
+        Table.of_arrow(pa.schema([pa.field("age", pa.int8())], metadata=about))
+
+
 def test_an_id_commits_once(tmp_path: Path) -> None:
     """A commit that is tried again after a crash adds nothing: the id decides."""
     commits = FolderCommits(tmp_path)
@@ -132,6 +191,7 @@ def test_readers_ask_for_what_is_new(tmp_path: Path) -> None:
     assert (tmp_path / first).exists()  # readers of other processes may be reading it
     assert sorted(commits.expire(2**62)) == sorted([first, second])
     assert not (tmp_path / first).exists()
+    assert commits.expire(2**62) == []
 
 
 def test_a_file_is_taken_out_once(tmp_path: Path) -> None:
@@ -193,10 +253,22 @@ def test_commits_are_rebuilt_from_the_footers(tmp_path: Path, damage: str) -> No
     assert again.key("writer") == "7"
 
 
+def test_a_list_that_lost_a_file_of_its_commits_is_damaged(tmp_path: Path) -> None:
+    """A list that names a file that is gone, and not one that is there, is damaged where the commit of that one is in the list; a
+    file of a commit that was never made is none of it."""
+    commits = FolderCommits(tmp_path)
+    (tmp_path / written(tmp_path, commits)).unlink()
+    written(tmp_path)
+    assert commits.wrong("") is None
+    path = written(tmp_path, commits)
+    commits.close()
+    with closing(sqlite3.connect(tmp_path / "commits.sqlite")) as db, db:
+        db.execute("delete from files where path=?", (path,))
+    assert "does not list a file of one of its commits" in str(commits.wrong(""))
+
+
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     """A lake of a later Odograph is refused with a sentence."""
-    import sqlite3
-
     FolderCommits(tmp_path).commit("a")
     with sqlite3.connect(tmp_path / "commits.sqlite") as db:
         db.execute("pragma user_version=99")
