@@ -47,6 +47,30 @@ def test_summaries_hold_what_lists_show(store: odograph.Store) -> None:
     assert 0 < s.duration < 60
 
 
+def test_a_summary_says_each_of_its_figures(store: odograph.Store) -> None:
+    """What a list shows of a run is not mixed up: counts, tokens, what the runtime and the metadata say, source and error."""
+    about = {"scenario": "s", "runtime": {"task_id": "t", "attempt": 2}, "replay_of": "r"}
+    with store.record(task={"q": 1}, policy_version=3, metadata=about) as run:
+        for _ in range(4):
+            with run.step(observation="o"):
+                pass
+        with run.step() as step:
+            for _ in range(2):
+                usage = {"prompt_tokens": 10, "completion_tokens": 7}
+                step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", usage=usage)
+            for _ in range(3):
+                step.action("look", {}, "seen")
+        run.reward(0.5)
+        run.finish("answer", status="failed", error="broken")
+    imported = store.add({"task": "i", "start": {"metadata": {"source": {"format": "x"}}}})
+    (found,) = store.summaries(ids=[run.id])
+    assert (found.steps, found.llm_calls, found.actions, found.prompt_tokens, found.completion_tokens) == (5, 2, 3, 20, 14)
+    assert (found.task, found.policy_version, found.scenario, found.task_id, found.attempt) == ({"q": 1}, 3, "s", "t", 2)
+    assert (found.reward, found.replay, found.status, found.error, found.source) == (0.5, True, "failed", "broken", None)
+    (found,) = store.summaries(ids=[imported])
+    assert (found.source, found.scenario, found.replay, found.attempt, found.error) == ({"format": "x"}, None, False, None, None)
+
+
 def test_filters(store: odograph.Store) -> None:
     """Every filter of the design narrows as it says, alone and together."""
     ids = fill(store, 6)

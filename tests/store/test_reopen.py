@@ -15,6 +15,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from odograph.capture.faults import fault
 from odograph.cli import main
 from odograph.runtime import TaskResponse
 from odograph.store import memory
+from odograph.store.opening import is_there
 from tests.waiting import until
 
 SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
@@ -239,6 +241,36 @@ def test_where_this_machine_keeps_its_part(tmp_path: Path, monkeypatch: pytest.M
             assert one == again != other
             assert one.is_relative_to(root / "odograph") and other.is_relative_to(root / "odograph")
         monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("where", "more", "said"),
+    [
+        ("", {}, "an empty text names no store"),
+        ("http://127.0.0.1:1", {"catalog": "c"}, "catalog= is not for a served store: its server has this setting"),
+        ("http://127.0.0.1:1", {"seal_at": 5}, "seal_at= is not for a served store"),
+        ("{}/s", {"token": "t"}, "token= is for a served store"),
+        ("{}/s", {"local": "x"}, "local= for one that is served, too; .* is a folder"),
+        ("{}/s", {"durability": "never"}, "durability is 'group' or 'sync', not 'never'"),
+    ],
+)
+def test_what_a_kind_of_store_does_not_have_is_refused(tmp_path: Path, where: str, more: dict[str, Any], said: str) -> None:
+    """A setting that is for another kind of store is refused in a sentence, and nothing is made."""
+    with pytest.raises(odograph.InvalidInput, match=said):
+        odograph.open(where.format(tmp_path), **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name the store is that of $ODOGRAPH_STORE, else ./odograph; whether one is there tells of a folder alone."""
+    monkeypatch.chdir(tmp_path)
+    for name, place in (("s", "s"), ("", "odograph")):
+        monkeypatch.setenv("ODOGRAPH_STORE", name)
+        assert not is_there(None) and not is_there(tmp_path / place) and not is_there(place)
+        with odograph.open() as store:
+            store.record(task="t").finish()
+        assert is_there(None) and is_there(tmp_path / place) and is_there(place)
+    assert is_there("http://127.0.0.1:1")
 
 
 def test_a_size_to_seal_at_is_checked(tmp_path: Path) -> None:
