@@ -62,13 +62,19 @@ def test_a_summary_says_each_of_its_figures(store: odograph.Store) -> None:
                 step.action("look", {}, "seen")
         run.reward(0.5)
         run.finish("answer", status="failed", error="broken")
-    imported = store.add({"task": "i", "start": {"metadata": {"source": {"format": "x"}}}})
+    times = {
+        "start": {"source_time": 10**18, "metadata": {"source": {"format": "x"}}},
+        "end": {"source_time": 10**18 + 3 * 10**9},
+    }
+    imported = store.add({"task": "i", **times})
     (found,) = store.summaries(ids=[run.id])
     assert (found.steps, found.llm_calls, found.actions, found.prompt_tokens, found.completion_tokens) == (5, 2, 3, 20, 14)
     assert (found.task, found.policy_version, found.scenario, found.task_id, found.attempt) == ({"q": 1}, 3, "s", "t", 2)
     assert (found.reward, found.replay, found.status, found.error, found.source) == (0.5, True, "failed", "broken", None)
+    assert found.last == store.trajectory(run.id).records[-1].time
     (found,) = store.summaries(ids=[imported])
     assert (found.source, found.scenario, found.replay, found.attempt, found.error) == ({"format": "x"}, None, False, None, None)
+    assert (found.started, found.duration) == (10**18, 3.0)
 
 
 def test_filters(store: odograph.Store) -> None:
