@@ -35,6 +35,7 @@ from xml.etree import ElementTree
 
 import pytest
 from coverage import Coverage, CoverageData
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parent.parent
 #: What asks the store for lists and figures.
@@ -57,7 +58,7 @@ _EDITS = ["tests/lineage/test_review.py", "tests/runtime/test_edits.py", "tests/
 _SECRETS = ["tests/test_redact.py", "tests/test_secret_shapes.py"]
 #: What is broken, and the tests that must notice.
 ROOMS = {
-    "store": (["store"], ["tests/store", *_ASKING, "tests/capture/test_record.py", *_PACKING]),
+    "store": (["store"], ["tests/store", *_ASKING, "tests/capture/test_record.py", *_PACKING, *_SECRETS]),
     "tables": (["tables"], ["tests/tables", "tests/store", "tests/worlds/test_store.py", "tests/worlds/test_shared.py"]),
     "capture": (
         ["capture"],
@@ -288,7 +289,9 @@ class Tests:
         """Of pytest, in this process."""
         for name in [name for name in sys.modules if name.partition(".")[0] in ("odograph", "tests", "conftest")]:
             del sys.modules[name]  # they are loaded from the copy, as it is now
-        return [*_ARGUMENTS, f"--timeout={_TEST}", f"--basetemp={self._folder / 'tmp'}", *more]
+        # the first example that fails says enough: hypothesis looks for a smaller one for minutes
+        settings.register_profile("first", deadline=None, phases=[Phase.explicit, Phase.generate])
+        return [*_ARGUMENTS, "--hypothesis-profile=first", f"--timeout={_TEST}", f"--basetemp={self._folder / 'tmp'}", *more]
 
     def collected(self, tests: list[str], then: Callable[[], None]) -> None:
         """Calls a function in a session of pytest that has loaded these tests and what they import, and has run none."""
@@ -308,6 +311,9 @@ class Tests:
         for item in session.items:
             if (name := self._name(item.nodeid)) in self._times:
                 self._items.setdefault(name, []).append(item)
+        self._given = {
+            name for name, of in self._items.items() if getattr(getattr(of[0], "obj", None), "is_hypothesis_test", False)
+        }
         self._functions: dict[CodeType, list[FunctionType]] = {}
         inside = str(self._folder / "src")
         for one in gc.get_objects():
@@ -375,6 +381,8 @@ class Tests:
         if "" in reached:
             groups.append({one for every in of.values() for one in every})
         found = [{self._name(one) for one in group} & self._items.keys() for group in groups]
+        if any(one.startswith("hypothesis.") for one in reached):  # it calls all of its tests by one function
+            found[0] |= self._given
         if "" in reached and imported:
             found.append(set(self._items))
         rank = {name: n for n, names in reversed(list(enumerate(found))) for name in names}

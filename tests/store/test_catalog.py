@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import odograph
+from odograph.store import rows, text
+from odograph.store.lines import File
 
 
 def fill(store: odograph.Store, count: int = 3) -> list[str]:
@@ -43,6 +45,36 @@ def test_summaries_hold_what_lists_show(store: odograph.Store) -> None:
     assert s.started is not None
     assert s.duration is not None
     assert 0 < s.duration < 60
+
+
+def test_a_summary_says_each_of_its_figures(store: odograph.Store) -> None:
+    """What a list shows of a run is not mixed up: counts, tokens, what the runtime and the metadata say, source and error."""
+    about = {"scenario": "s", "runtime": {"task_id": "t", "attempt": 2}, "replay_of": "r"}
+    with store.record(task={"q": 1}, policy_version=3, metadata=about) as run:
+        for _ in range(4):
+            with run.step(observation="o"):
+                pass
+        with run.step() as step:
+            for _ in range(2):
+                usage = {"prompt_tokens": 10, "completion_tokens": 7}
+                step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a", usage=usage)
+            for _ in range(3):
+                step.action("look", {}, "seen")
+        run.reward(0.5)
+        run.finish("answer", status="failed", error="broken")
+    times = {
+        "start": {"source_time": 10**18, "metadata": {"source": {"format": "x"}}},
+        "end": {"source_time": 10**18 + 3 * 10**9},
+    }
+    imported = store.add({"task": "i", **times})
+    (found,) = store.summaries(ids=[run.id])
+    assert (found.steps, found.llm_calls, found.actions, found.prompt_tokens, found.completion_tokens) == (5, 2, 3, 20, 14)
+    assert (found.task, found.policy_version, found.scenario, found.task_id, found.attempt) == ({"q": 1}, 3, "s", "t", 2)
+    assert (found.reward, found.replay, found.status, found.error, found.source) == (0.5, True, "failed", "broken", None)
+    assert found.last == store.trajectory(run.id).records[-1].time
+    (found,) = store.summaries(ids=[imported])
+    assert (found.source, found.scenario, found.replay, found.attempt, found.error) == ({"format": "x"}, None, False, None, None)
+    assert (found.started, found.duration) == (10**18, 3.0)
 
 
 def test_filters(store: odograph.Store) -> None:
@@ -95,6 +127,8 @@ def test_search_finds_messages_answers_and_results(store: odograph.Store) -> Non
     assert {h.trajectory for h in store.search("haystack")} == set(ids)
     assert {h.trajectory for h in store.search('"in the haystack"')} == set(ids)
     assert store.search('"haystack the in"') == []
+    assert {h.trajectory for h in store.search('"in the" haystack in')} == set(ids)
+    assert store.search('"where is" "needle1 the"') == []
     for query in ('"', "AND", "needle* OR (", "a:b", "-x", "NEAR(", "\x00", "'; drop table trajectories; --"):
         try:
             store.search(query)
@@ -103,6 +137,26 @@ def test_search_finds_messages_answers_and_results(store: odograph.Store) -> Non
     with store.record(task="later") as run:
         run.note("the needle again")
     assert [h.trajectory for h in store.search("needle again")] == [run.id]
+
+
+def test_a_long_journal_is_indexed_in_parts(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first search indexes what was listed before, some megabytes at a time. It finds what stands in each part, and each line
+    once."""
+    monkeypatch.setattr(text, "_BATCH", 300)
+    ids = fill(store, 4)
+    assert store.count() == 4
+    for _ in range(2):
+        assert [h.trajectory for h in store.search("needle3")] == [ids[3]]
+        assert [h.trajectory for h in store.search("haystack")] == ids[::-1]
+
+
+def test_a_file_that_went_meanwhile_has_no_text(tmp_path: Path) -> None:
+    """Another process sealed and deleted a journal file, or took it out of the list, before its text was indexed."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        rows.create(db)
+        assert not text.index_some(db, File(tmp_path / "gone.jsonl", "gone", 1), None)
+        db.execute("insert into files values('gone.jsonl', 'gone', 1, 10, 0)")
+        assert not text.index_some(db, File(tmp_path / "gone.jsonl", "gone", 1), None)
 
 
 def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> None:

@@ -158,6 +158,13 @@ def test_the_version_of_a_policy(store: odograph.Store) -> None:
     assert [s.id for s in store.summaries(policy_version="3b")] == ids[2:3]
 
 
+def test_the_runs_of_a_task(store: odograph.Store) -> None:
+    """The id of the runtime's task is a filter; given several ids, it chooses the trajectories of any of them."""
+    ids = [store.record(metadata={"runtime": {"task_id": task}}).id for task in ("a", "b", "a")] + [store.record(task="a").id]
+    for asked, found in (("a", [0, 2]), (["b", "a"], [0, 1, 2]), ("c", [])):
+        assert [ids.index(s.id) for s in store.summaries(task_id=asked)] == found
+
+
 def test_states_that_only_the_writer_tells(tmp_path: Path) -> None:
     """`running` and `unterminated` are filters like the others: they are counted, and limited before anything else is read."""
     script = f"import odograph, os; s = odograph.open({str(tmp_path)!r}); [s.record(task=n) for n in range(3)]; os._exit(0)"

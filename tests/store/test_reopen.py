@@ -15,6 +15,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from odograph.capture.faults import fault
 from odograph.cli import main
 from odograph.runtime import TaskResponse
 from odograph.store import memory
+from odograph.store.opening import is_there
 from tests.waiting import until
 
 SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
@@ -225,12 +227,99 @@ def test_another_redaction_is_refused_and_none_uses_what_is_there(tmp_path: Path
         assert store.backend.journal.durability == "sync"
 
 
+def test_where_this_machine_keeps_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a server, or is not sealed into shared tables yet, is in a folder of the user's state, one for each store."""
+    served = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:1"]
+    tables = [f"file://{tmp_path}/{name}" for name in ("a", "b", "a")]
+    places = {"ODOGRAPH_LOCAL": tmp_path / "l", "XDG_STATE_HOME": tmp_path / "x", "HOME": tmp_path / "h"}
+    for name, place in places.items():
+        monkeypatch.setenv(name, str(place))
+    for name, place in places.items():
+        root = place / ".local" / "state" if name == "HOME" else place
+        for stores in ([odograph.open(one) for one in served], [odograph.open(one, catalog="c") for one in tables]):
+            one, other, again = (Path(store.backend.place.folder) for store in stores)
+            assert one == again != other
+            assert one.is_relative_to(root / "odograph") and other.is_relative_to(root / "odograph")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("where", "more", "said"),
+    [
+        ("", {}, "an empty text names no store"),
+        ("http://127.0.0.1:1", {"catalog": "c"}, "catalog= is not for a served store: its server has this setting"),
+        ("http://127.0.0.1:1", {"seal_at": 5}, "seal_at= is not for a served store"),
+        ("{}/s", {"token": "t"}, "token= is for a served store"),
+        ("{}/s", {"local": "x"}, "local= for one that is served, too; .* is a folder"),
+        ("{}/s", {"durability": "never"}, "durability is 'group' or 'sync', not 'never'"),
+    ],
+)
+def test_what_a_kind_of_store_does_not_have_is_refused(tmp_path: Path, where: str, more: dict[str, Any], said: str) -> None:
+    """A setting that is for another kind of store is refused in a sentence, and nothing is made."""
+    with pytest.raises(odograph.InvalidInput, match=said):
+        odograph.open(where.format(tmp_path), **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_that_the_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a name the store is that of $ODOGRAPH_STORE, else ./odograph; whether one is there tells of a folder alone."""
+    monkeypatch.chdir(tmp_path)
+    for name, place in (("s", "s"), ("", "odograph")):
+        monkeypatch.setenv("ODOGRAPH_STORE", name)
+        assert not is_there(None) and not is_there(tmp_path / place) and not is_there(place)
+        with odograph.open() as store:
+            store.record(task="t").finish()
+        assert is_there(None) and is_there(tmp_path / place) and is_there(place)
+    assert is_there("http://127.0.0.1:1")
+
+
+def test_a_size_to_seal_at_is_checked(tmp_path: Path) -> None:
+    """`seal_at=` is a number of bytes; 0 is a setting, too."""
+    for wrong in (-1, True, "5", 1.5):
+        with pytest.raises(odograph.InvalidInput, match="seal_at is a number of bytes, or 0 for never, not "):
+            odograph.open(tmp_path / "s", seal_at=wrong)  # type: ignore[arg-type]
+    with odograph.open(tmp_path / "s", seal_at=0) as store:
+        store.record(task="t").finish()
+    with odograph.open(tmp_path / "s") as store:
+        assert store.backend.settings.seal_at == 0
+
+
+def test_patterns_match_texts(tmp_path: Path) -> None:
+    """A pattern of bytes is refused, as it would match nothing; a list without patterns redacts by the built-in rules."""
+    with pytest.raises(odograph.InvalidInput, match="matches bytes; a pattern that matches text was expected"):
+        odograph.open(tmp_path / "bytes", redact=[re.compile(b"x")])  # type: ignore[list-item]
+    with odograph.open(tmp_path / "s", redact=[]) as store:
+        assert SECRET not in store.trajectory(store.record(task=SECRET).id).task
+    with odograph.open(tmp_path / "s") as store:
+        assert SECRET not in store.trajectory(store.record(task=SECRET).id).task
+
+
+def test_what_is_added_is_redacted_once(tmp_path: Path) -> None:
+    """A function that changes what it returned before, too, changes each text once, also of a trajectory that was made elsewhere."""
+    module = tmp_path / "mine.py"
+    module.write_text("def louder(text):\n    return text.replace('quiet', 'quiet!')\n")
+    with odograph.open(tmp_path / "s", redact=f"{module}:louder") as store:
+        assert store.trajectory(store.add({"task": "quiet"})).task == "quiet!"
+
+
 def test_a_function_must_be_importable(tmp_path: Path) -> None:
     """A lambda is refused in a sentence; a name is as good as the function; who can't load it may read and not write."""
-    with pytest.raises(odograph.InvalidInput, match="can't be imported by other processes"):
+    with pytest.raises(odograph.InvalidInput, match=r"redact='.*<lambda>' can't be imported by other processes"):
         odograph.open(tmp_path / "s", redact=lambda text: text)
+    of_no_file = """
+        import odograph, sys
+        def hide(text):
+            return text
+        try:
+            odograph.open(sys.argv[1], redact=hide)
+        except odograph.InvalidInput as error:
+            print(error)
+    """
+    assert "redact='hide' can't be imported" in python(of_no_file, str(tmp_path / "s"))
     module = tmp_path / "mine.py"
-    module.write_text("def hide(text):\n    return text.replace('quiet', '-')\n")
+    module.write_text("SIZE = 3\ndef hide(text):\n    return text.replace('quiet', '-')\n")
+    with pytest.raises(odograph.StoreError, match=r"mine.py:SIZE' is no function"):
+        odograph.open(tmp_path / "none", redact=f"{module}:SIZE").record(task="x")
     with odograph.open(tmp_path / "s", redact=f"{module}:hide") as store:
         assert store.trajectory(store.record(task="be quiet").id).task == "be -"
     with odograph.open(tmp_path / "s") as store:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -25,7 +26,7 @@ from odograph.cli import main
 from odograph.store import layout
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
-from odograph.tables.shared import said, shared
+from odograph.tables.shared import catalog_of, said, shared
 
 from ..servers import cloud, object_storage, postgres, rest_catalog
 from .test_sealing import fill, journals, seen
@@ -389,6 +390,51 @@ def test_secrets_are_never_shown(team: Team, servers: dict[str, str], caplog: py
     assert not any(secret in caplog.text for secret in SECRETS)
 
 
+def test_an_error_of_a_catalog_is_a_short_sentence() -> None:
+    """It has one line without statements in SQL, of some hundred characters; a secret that holds another is left out as a whole."""
+    place = shared("s3://b/x", {"uri": "postgresql://odo:pass%20word@h/x", "token": "pass word and more"}, None)
+    assert said(OSError("no role\n'odo' [SQL: select 1] (Background on this error at"), place) == "no role 'odo'"
+    assert said(OSError("pass word and more, pass word, pass%20word"), place) == "***, ***, ***"
+    assert said(OSError(), place) == "OSError"
+    assert said(OSError("x" * 1000), place) == "x" * 300 + "..."
+
+
+def test_a_namespace_is_the_last_part_of_the_place() -> None:
+    """Without `namespace=` the tables are in one that is called as the last part of the URL, in characters that all catalogs take."""
+    for where, name in (("s3://bucket/teams/Run 1/", "run_1"), ("s3://bucket", "bucket"), ("file:///data/runs", "runs")):
+        assert shared(where, "c", None).namespace == name
+
+
+def test_a_catalog_by_its_name(near: Team) -> None:
+    """A catalog can be one that pyiceberg's own settings describe; of another kind of database a sentence tells which there are."""
+    with pytest.raises(odograph.InvalidInput, match="no catalog at 'mysql://h/x': a catalog is postgresql://, sqlite:///"):
+        catalog_of(shared(near.where, "mysql://h/x", None))
+    program = """
+        import sys, odograph
+        for name in "ab":
+            with odograph.open(sys.argv[1], catalog="mine", local=f"{sys.argv[2]}/{name}") as store:
+                print(store.count())
+                store.record(task="t").finish()
+                store.seal()
+    """
+    catalog = {"URI": near.catalog, "TYPE": "sql", "WAREHOUSE": near.where}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), near.where, str(near.root)],
+        env={**os.environ, **{f"PYICEBERG_CATALOG__MINE__{name}": str(value) for name, value in catalog.items()}},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "1"]), done.stderr
+
+
+@pytest.mark.parametrize(("missing", "said"), [("", "a store that machines share"), (".sql", "the catalog of file://")])
+def test_what_reaches_a_catalog_may_be_missing(near: Team, monkeypatch: pytest.MonkeyPatch, missing: str, said: str) -> None:
+    """Without pyiceberg, or without what it needs for a catalog, a sentence names the extra."""
+    monkeypatch.setitem(sys.modules, f"pyiceberg.catalog{missing}", None)
+    with pytest.raises(odograph.MissingExtra, match=rf"{said}.*odograph\[iceberg\]"):
+        catalog_of(shared(near.where, near.catalog, None))
+
+
 def test_a_catalog_that_is_down_costs_nothing(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the catalog is down, recording goes on, sealing says so in one sentence, and the next seal seals all of it once."""
     catalog = near.root / "catalog.db"
@@ -688,6 +734,9 @@ def test_places_reopen_shared_stores(near: Team) -> None:
         ("s3://bucket/x", {"catalog": "c", "namespace": "a b"}, "namespace has names"),
         ("./folder", {"catalog": "c"}, "catalog= is for a store that machines share"),
         ("s3://bucket/x?secret=1", {"catalog": "c"}, r"none of \* \?"),
+        ("s3://key@bucket/x", {"catalog": "c"}, "the URL of a store holds no password"),
+        ("s3://bucket/x", {"catalog": {"uri": 7}}, "the settings of a catalog are a dict of texts"),
+        ("s3://bucket/x", {"catalog": 7}, "catalog is a text or a dict of pyiceberg's settings, not int"),
         ("abfss://runs@account.dfs.core.windows.net/x", {"catalog": "c"}, r"as abfs://container/runs; .* adls\.account-name"),
     ],
 )

@@ -178,6 +178,13 @@ def test_a_correction_of_a_correction_added_again_adds_nothing(store: odograph.S
     assert len([r for r in store.trajectory(id).records if type(r).__name__ == "Action"]) == 3
 
 
+def test_a_trajectory_of_some_megabytes_is_added_whole(store: odograph.Store) -> None:
+    """Records that take more than one write are all there, in their order."""
+    seen = [str(n) * 400_000 for n in range(8)]
+    id = store.add({"task": "t", "steps": [{"observation": one} for one in seen]})
+    assert [step.observation for step in store.trajectory(id).steps] == seen
+
+
 def test_a_host_whose_clock_is_behind_changes_no_reward_and_no_start(store: odograph.Store) -> None:
     """What is appended comes after what was there, whatever the clock of the host that appends it says."""
     with store.record(task="t") as run:
@@ -191,10 +198,14 @@ def test_a_host_whose_clock_is_behind_changes_no_reward_and_no_start(store: odog
         time.time_ns = lambda: real() - 3600 * 10**9
         import odograph
         with odograph.open({str(store.root)!r}) as store:
-            store.append({run.id!r}).reward(1.0, name="final", source="function", author="grader")
+            late = store.append({run.id!r})
+            for value in (0.5, 1.0):
+                late.reward(value, name="final", source="function", author="grader")
     """
+    last = store.trajectory(run.id).records[-1].time
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
     t = store.trajectory(run.id)
+    assert last < t.rewards[-2].time < t.rewards[-1].time
     assert t.reward == next(store.summaries(ids=[run.id])).reward == 1.0
     assert t.records[0] is t.start
     assert [s.id for s in store.summaries()] == began

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +112,71 @@ def test_a_column_that_came_later_reads_as_null_in_older_files(tmp_path: Path) -
         read(tmp_path / "birds/new.parquet", BIRDS)
 
 
+NESTS = Table(
+    "nests",
+    "A row per nest.",
+    (
+        (
+            Column("id", "text", "Which nest.", "alike"),
+            Column("bird", "text", "Whose.", "names"),
+            Column("found", "int", "When.", "delta"),
+            Column("place", "text", "Where.", "delta"),
+            Column("ids", "ids", "Token ids."),
+            Column("weights", "floats", "Grams.", "split"),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "dictionaries", "statistics", "index"),
+    [
+        ({}, {"bird"}, {"id", "bird", "found", "place", "ids", "weights"}, True),
+        ({"small": True}, {"bird"}, {"id"}, False),
+        ({"lean": 255}, set(), set(), False),
+        ({"lean": 256}, {"bird"}, set(), False),
+    ],
+)
+def test_columns_are_stored_as_their_table_says(
+    tmp_path: Path, how: dict[str, Any], dictionaries: set[str], statistics: set[str], index: bool
+) -> None:
+    """Every column is compressed; only names have dictionaries, and numbers, texts and floats the encodings of their columns. A small
+    file has no index, and statistics of ids alone; a lean one has none, and no schema of Arrow's."""
+    import pyarrow.parquet as parquet
+
+    writer = Writer(tmp_path, "nests/a.parquet", NESTS, Footer("c"), **how)
+    writer.write([{"id": "a", "bird": "wren", "found": 7, "place": "hedge", "ids": [1], "weights": [0.5]}] * 3)
+    about = parquet.read_metadata(tmp_path / writer.close().path)
+    assert (b"ARROW:schema" in about.metadata) == ("lean" not in how)
+    columns = {name: about.row_group(0).column(n) for n, name in enumerate(NESTS.names)}
+    assert {one.compression for one in columns.values()} == {"ZSTD"}
+    assert {name for name, one in columns.items() if one.has_dictionary_page} == dictionaries
+    assert {name for name, one in columns.items() if one.is_stats_set} == statistics
+    assert {one.has_column_index for one in columns.values()} == {index}
+    for name, encoding in (("found", "DELTA_BINARY_PACKED"), ("place", "DELTA_BYTE_ARRAY"), ("weights", "BYTE_STREAM_SPLIT")):
+        assert encoding in columns[name].encodings
+    assert "PLAIN" in columns["ids"].encodings
+
+
+def test_a_column_has_one_name_and_one_type() -> None:
+    """A table gets no second column of a name, and a file's type that no column can have is told."""
+    import pyarrow as pa
+
+    with pytest.raises(ValueError, match="table 'birds' has a column 'count' already"):
+        BIRDS.with_columns(Column("count", "int", "Once more."))
+    about = {b"odograph.table": b"birds"}
+    with pytest.raises(ValueError, match="no column has the Arrow type int8"):
+        Table.of_arrow(pa.schema([pa.field("age", pa.int8())], metadata=about))
+
+
 def test_an_id_commits_once(tmp_path: Path) -> None:
     """A commit that is tried again after a crash adds nothing: the id decides."""
     commits = FolderCommits(tmp_path)
     path = written(tmp_path, commits, id="one")
     file = commits.files("birds")[0].file
     assert commits.commit("one", [file]) == 1
+    assert commits.commit("two") == 2
+    assert (commits.untouched("two"), commits.untouched("three")) == (False, True)
     assert [f.file.path for f in commits.files("birds")] == [path]
     assert commits.find("one").properties == {"what": "a test"}  # type: ignore[union-attr]
 
@@ -129,9 +190,11 @@ def test_readers_ask_for_what_is_new(tmp_path: Path) -> None:
     merged = written(tmp_path, rows=ROWS + ROWS)
     commits.commit("merge", [_file(tmp_path, merged)], [first, second])
     assert [f.file.path for f in reader.files("birds", seq)] == [merged]
+    assert reader.orphans() == []
     assert (tmp_path / first).exists()  # readers of other processes may be reading it
     assert sorted(commits.expire(2**62)) == sorted([first, second])
     assert not (tmp_path / first).exists()
+    assert commits.expire(2**62) == []
 
 
 def test_a_file_is_taken_out_once(tmp_path: Path) -> None:
@@ -193,10 +256,94 @@ def test_commits_are_rebuilt_from_the_footers(tmp_path: Path, damage: str) -> No
     assert again.key("writer") == "7"
 
 
+def foreign(path: Path) -> None:
+    """A file of another program."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(pa.table({"a": [1]}), path)
+
+
+def test_files_of_a_commit_that_are_lost_stay_in_a_rebuilt_list(tmp_path: Path) -> None:
+    """Where nothing else holds what a lost file held, its commit was made: the list names the file, so that readers tell of it.
+    Files of other programs, and files that can't be read and belong to no commit, are left."""
+    id = new_id()
+    paths = [f"birds/{id[:-1]}{n}.parquet" for n in range(2)]
+    for path in paths:
+        writer = Writer(tmp_path, path, BIRDS, Footer(id))
+        writer.write(ROWS)
+        writer.close(Footer(id, tuple(paths)) if path == paths[1] else None)
+    for path in (tmp_path / paths[0], tmp_path / written(tmp_path)):
+        path.write_bytes(path.read_bytes()[:-7])
+    foreign(tmp_path / "birds/foreign.parquet")
+    commits = FolderCommits(tmp_path)
+    assert commits.repair(table_of, lambda footer: False) == {"commits": 1, "files": 2, "left": 2}
+    assert [(f.file.path, f.file.rows, f.file.bytes > 0) for f in commits.files("birds")] == [
+        (paths[0], 0, False),
+        (paths[1], 3, True),
+    ]
+    assert commits.repair(table_of) == {"commits": 0, "files": 0, "left": 4}
+
+
+def test_a_lake_is_told_from_another(tmp_path: Path) -> None:
+    """A lake has an id of its own, which stays; where nothing was committed, or a full disk left an empty file, there is none."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/commits.sqlite").touch()
+    a, b = FolderCommits(tmp_path / "a"), FolderCommits(tmp_path / "b")
+    for one in (a, b):
+        assert (one.exists, one.id, one.last("birds")) == (False, "", 0)
+        one.commit("first")
+    assert "" != a.id != b.id != ""
+    assert FolderCommits(tmp_path / "a").id == a.id
+
+
+@pytest.mark.parametrize("how", ["of another program", "empty", "a loop of links", "a row that says nothing"])
+def test_a_list_that_is_none_is_refused(tmp_path: Path, how: str) -> None:
+    """What is no list of the files is not taken for a list without files, and stays as it is."""
+    path = tmp_path / "commits.sqlite"
+    commits = FolderCommits(tmp_path)
+    written(tmp_path, commits)
+    commits.close()
+    if how == "a loop of links":
+        path.unlink()
+        path.symlink_to(path.name)
+        with pytest.raises(StoreError, match=r"commits.sqlite can't be read"):
+            FolderCommits(tmp_path).files("birds")
+        return
+    with closing(sqlite3.connect(path)) as db, db:
+        if how == "a row that says nothing":
+            db.execute("update files set groups='x'")
+        else:
+            for (table,) in db.execute("select name from sqlite_master where type='table'").fetchall():
+                db.execute(f"drop table {table}")
+            db.execute("pragma user_version=0")
+            if how == "of another program":
+                db.execute("create table birds(name)")
+    before = path.read_bytes()
+    said = {"of another program": "it is the database of another program", "empty": "it lists no files, but there are files"}
+    with pytest.raises(StoreError, match=f"commits.sqlite is damaged.*{said.get(how, '')}.*doctor --repair"):
+        FolderCommits(tmp_path).files("birds")
+    assert path.read_bytes() == before
+
+
+def test_a_list_that_lost_a_file_of_its_commits_is_damaged(tmp_path: Path) -> None:
+    """A list that names a file that is gone, and not one that is there, is damaged where the commit of that one is in the list; a
+    file of a commit that was never made is none of it."""
+    commits = FolderCommits(tmp_path)
+    (tmp_path / written(tmp_path, commits)).unlink()
+    written(tmp_path)
+    shutil.copy(tmp_path / written(tmp_path, commits), tmp_path / "birds/.begun.parquet")
+    foreign(tmp_path / "birds/foreign.parquet")
+    assert commits.wrong("") is None
+    path = written(tmp_path, commits)
+    commits.close()
+    with closing(sqlite3.connect(tmp_path / "commits.sqlite")) as db, db:
+        db.execute("delete from files where path=?", (path,))
+    assert "does not list a file of one of its commits" in str(commits.wrong(""))
+
+
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     """A lake of a later Odograph is refused with a sentence."""
-    import sqlite3
-
     FolderCommits(tmp_path).commit("a")
     with sqlite3.connect(tmp_path / "commits.sqlite") as db:
         db.execute("pragma user_version=99")

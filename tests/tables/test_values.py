@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +45,14 @@ def test_values_are_those_that_arrow_gives(rows: list[Any], start: int, count: i
     for whole in (of(rows), pa.concat_tables([of(rows[:2]), of(rows[2:])])):
         table = whole.slice(start, count)
         assert repr(rows_of(table)) == repr(table.to_pylist())
+
+
+@pytest.mark.parametrize("start", [7, 8, 9, 17])
+def test_a_piece_far_into_a_column_has_its_own_nulls(start: int) -> None:
+    """Where a piece of a table begins behind the first eight rows, its nulls are those of its rows."""
+    row = (1, 2, "a", 0.5, 0.5, True, datetime(2026, 1, 1), ["a", None], [1], [2], [0.5, None], [0.5])
+    table = of([(None,) * len(row) if n % 3 == 0 or n == 16 else row for n in range(40)]).slice(start, 20)
+    assert repr(rows_of(table)) == repr(table.to_pylist())
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class Table(msgspec.Struct, frozen=True, dict=True):
     def _id(self, path: str) -> dict[bytes, bytes]:
         return {b"PARQUET:field_id": str(self.field_ids[path]).encode()}
 
-    def writing(self, *, lean: int | None = None, small: bool = False) -> dict[str, Any]:
+    def writing(self, *, lean: int | None, small: bool) -> dict[str, Any]:
         """The options of a Parquet writer: zstd 3, and dictionaries only where values repeat.
 
         A `small` file has no index and statistics of ids alone, as these would take more than the rows, and is compressed harder.
@@ -195,7 +195,6 @@ _NAMES: dict[str, Type] = {
 @cache
 def _options() -> frozenset[str]:
     """The options that this version's writer of Parquet knows."""
-    arrow()
     import pyarrow.parquet as parquet
 
     return frozenset(inspect.signature(parquet.ParquetWriter.__init__).parameters)

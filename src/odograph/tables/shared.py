@@ -18,7 +18,7 @@ _SECRET = re.compile(r"secret|password|token|credential|key|sas|auth", re.IGNORE
 _LONGEST = 300  # characters of an error that are shown
 
 
-class Shared(msgspec.Struct, frozen=True, omit_defaults=True):
+class Shared(msgspec.Struct, frozen=True):
     """The place of shared tables. `catalog`: a URL, the name of a catalog that pyiceberg's own settings describe, or settings.
 
     Shown as its URL: the settings of the catalog may hold secrets.
@@ -57,7 +57,7 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
         )
     if parts.username or parts.password:
         raise InvalidInput("the URL of a store holds no password: passwords belong to the settings of the catalog")
-    if catalog is None or catalog == "":
+    if not catalog:
         raise InvalidInput(
             f"{place} needs a catalog, which says which files are live: catalog='postgresql://host/database', a REST catalog's"
             " URL, or the name of a catalog in pyiceberg's settings; also $ODOGRAPH_CATALOG"
@@ -68,7 +68,7 @@ def shared(where: str, catalog: str | dict[str, str] | None, namespace: str | No
     elif not isinstance(catalog, str):
         raise InvalidInput(f"catalog is a text or a dict of pyiceberg's settings, not {type(catalog).__name__}")
     if namespace is None:
-        namespace = re.sub(r"[^a-z0-9_]+", "_", (parts.path.strip("/") or parts.netloc).rpartition("/")[2].lower()) or "runs"
+        namespace = re.sub(r"[^a-z0-9_]+", "_", (parts.path.strip("/") or parts.netloc).rpartition("/")[2].lower())
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", namespace):
         raise InvalidInput(f"a namespace has names of letters, digits, _ and -, joined by dots; found {namespace!r}")
     return Shared(place, catalog, namespace)
