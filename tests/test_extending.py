@@ -268,14 +268,17 @@ def rows(trajectory, left_out):
     assert "table.py' gave a row that its schema can't hold: n is of type set, and int64 was expected" in reason
 
 
-def test_an_object_in_a_request_is_told_of_and_not_sent(tmp_path: Path) -> None:
-    """A model would read the repr of an object as content: a dialect that puts one into a request fails the run before anything is
-    sent, and an agent's own params are refused."""
-    (tmp_path / "odd.py").write_text(example("A dialect").replace('"options": params, **beside}', '"options": {"stop": [{1}]}}'))
+@pytest.mark.parametrize(("odd", "says"), [("{1}", "of type set"), ("float('nan')", "nan"), ("float('-inf')", "-inf")])
+def test_what_is_no_json_in_a_request_is_told_of_and_not_sent(tmp_path: Path, odd: str, says: str) -> None:
+    """A model would read the repr of an object, or a null in place of NaN, as content: a dialect that puts one into a request
+    fails the run before anything is sent, and an agent's own params are refused."""
+    (tmp_path / "odd.py").write_text(
+        example("A dialect").replace('"options": params, **beside}', f'"options": {{"stop": [{odd}]}}}}')
+    )
     with odograph.open(tmp_path / "s") as store:
         agent = odograph.Agent(model="m", dialect=str(tmp_path / "odd.py"), base_url="http://127.0.0.1:9")
         (response,) = asyncio.run(odograph.Runners.run_task([odograph.Task(input="x", agent=agent)], store=store)).values()
-        assert response.status == "failed" and "no JSON: options.stop[0] is of type set" in str(response.msg)
+        assert response.status == "failed" and f"no JSON: options.stop[0] is {says}" in str(response.msg)
         assert store.trajectory(response.trajectory_id).llm_calls == []
     for value, says in ((object(), "x is of type object"), (float("nan"), "x is nan"), ({1: 2}, "x has a key of type int")):
         with pytest.raises(odograph.InvalidInput, match=f"params go into requests, as JSON: {says}"):
