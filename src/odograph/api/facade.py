@@ -482,7 +482,7 @@ class Store:
         from ..worlds.runtime import opened
 
         if self._worlds is None:
-            self._worlds = WorldRuntime(redactor=self.backend.sink.redactor)
+            self._worlds = WorldRuntime(redactor=lambda: self.backend.sink.redactor)
         storage = StorageConfig(self.backend.here, namespace)
         given: dict[str, Any] = {"processors": processors, "resources": resources, "hooks": hooks, "fresh": fresh}
         return opened(self._worlds, name, storage, **given)
