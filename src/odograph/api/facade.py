@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from ..importers.importing import ImportReport
     from ..quality import Report
     from ..quality.define import Profile
-    from ..rewards.scoring import ScoreReport
+    from ..rewards.scoring import Scorer, ScoreReport
     from ..statistics import By, Stats
     from ..statistics.compared import Compared
     from ..statistics.comparison import PartsBy
@@ -359,7 +359,7 @@ class Store:
 
     def score(
         self,
-        fn: Any,
+        fn: Scorer,
         *,
         version: str | None = None,
         again: bool = False,
