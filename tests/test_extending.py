@@ -115,6 +115,34 @@ def test_an_importer_of_folders_is_one_file(tmp_path: Path) -> None:
     assert "0 imported, 1 there already, 0 files failed" in run("import", "in", "--importer", "heron.py", cwd=tmp_path)
 
 
+#: What an importer may have by mistake: a change of the page's example, the exit status, and what the sentence says.
+NO_IMPORTER = [
+    ('NAME = "heron"', "NAME = 5", 2, "'heron.py' is no importer: NAME is a text, not 5"),
+    (
+        "def recognise",
+        'SURE = "very"\n\n\ndef recognise',
+        2,
+        "'heron.py' is no importer: SURE is a number from 0 to 100, not 'very'",
+    ),
+    ("    yield session", "    yield 5", 1, "the importer 'heron' gave an object of type int; sessions were expected"),
+    ("    yield session", "    return None", 1, "the importer 'heron' gave an object of type NoneType; sessions were expected"),
+    (
+        "session.add(End())",
+        'session.add({"kind": "end"})',
+        1,
+        "a session takes records of odograph.types, not an object of type dict",
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "wrong", "status", "says"), NO_IMPORTER)
+def test_a_mistake_in_an_importer_is_told_in_one_sentence(tmp_path: Path, part: str, wrong: str, status: int, says: str) -> None:
+    """A member of the wrong kind is told before any file is read; what is no session, or no record, costs its file."""
+    (tmp_path / "heron.py").write_text(example("An importer").replace(part, wrong))
+    (tmp_path / "one.jsonl").write_text('{"heron": "What is 2+2?", "reply": "4"}\n')
+    assert says in run("import", "one.jsonl", "--importer", "heron.py", "--json", cwd=tmp_path, check=status)
+
+
 def test_an_importer_of_a_package_is_asked_by_itself(tmp_path: Path) -> None:
     """What an installed package offers needs no flag; a name of its own takes it, too."""
     package(tmp_path, "odograph.importers", "heron", example("An importer"))
@@ -266,6 +294,23 @@ def rows(trajectory, left_out):
         manifest = store.export(recorded / "table", to=str(recorded / "table.py"))
     (reason,) = manifest["left_out"]
     assert "table.py' gave a row that its schema can't hold: n is of type set, and int64 was expected" in reason
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("1 / 0", "can't be made: ZeroDivisionError"),
+        ("None", "of type NoneType; a pyarrow.Schema"),
+        ("{'t': 'n'}", "of type str; a pyarrow"),
+    ],
+)
+def test_a_schema_that_is_none_is_told_in_one_sentence(recorded: Path, given: str, says: str) -> None:
+    """An exporter whose schema fails, or is anything else, is refused before anything is written."""
+    pytest.importorskip("pyarrow")
+    text = f'NAME, FILES = "table", ("parquet",)\n\n\ndef schema():\n    return {given}\n\n\ndef rows(t, left_out):\n    yield {{}}\n'
+    (recorded / "table.py").write_text(text)
+    said = run("export", "--to", "table.py", "-o", "out", cwd=recorded, check=2)
+    assert said.startswith("odograph: the ") and says in said and said.count("\n") == 1 and not (recorded / "out").exists()
 
 
 @pytest.mark.parametrize(("odd", "says"), [("{1}", "of type set"), ("float('nan')", "nan"), ("float('-inf')", "-inf")])
