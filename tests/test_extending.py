@@ -330,6 +330,70 @@ def test_what_is_no_json_in_a_request_is_told_of_and_not_sent(tmp_path: Path, od
             odograph.Agent(model="m", params={"x": value})
 
 
+#: What a dialect may have by mistake, and what the sentence says.
+NO_DIALECT = [
+    ('PATHS = ("/api/chat",)', 'PATHS = "/api/chat"', "PATHS is a tuple of texts, not '/api/chat'"),
+    ('PATHS = ("/api/chat",)', "PATHS = ()", "PATHS is a tuple of texts, not ()"),
+    ('LISTS = ("messages",)', 'LISTS = "messages"', "LISTS is a tuple of texts, not 'messages'"),
+    ('NAME = "ollama.chat"', "NAME = 5", "NAME is a text, not 5"),
+]
+
+
+@pytest.mark.parametrize(("part", "wrong", "says"), NO_DIALECT)
+def test_a_mistake_in_a_dialect_is_told_in_one_sentence(tmp_path: Path, part: str, wrong: str, says: str) -> None:
+    """A member of the wrong kind is refused when the dialect is named: a text as `PATHS` would claim nearly every URL."""
+    (tmp_path / "odd.py").write_text(example("A dialect").replace(part, wrong))
+    with pytest.raises(InvalidInput, match=re.escape(f"{tmp_path / 'odd.py'}' is no dialect: {says}")):
+        odograph.Agent(model="m", dialect=str(tmp_path / "odd.py"))
+
+
+_KEPT = """
+import json, sys, threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+
+import odograph
+
+
+class Model(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-ndjson")
+        self.end_headers()
+        self.wfile.write(b'{"message": {"content": "he"}, "done": false}\\n{"message": {"content": "y"}, "done": true}\\n')
+
+
+server = HTTPServer(("127.0.0.1", 0), Model)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+client = httpx.Client()
+odograph.wrap(client, dialect=sys.argv[1])
+with odograph.open("s") as store:
+    with store.record(task="t") as run, run.step():
+        client.post(f"http://127.0.0.1:{server.server_port}/api/chat", json={"messages": [{"role": "user", "content": "hi"}]})
+    call = store.trajectory(run.id).llm_calls[0]
+    record = call.record
+    print(json.dumps([record.request["messages"], record.events and len(record.events["rows"]), record.error, store.health()["faults"]]))
+"""
+
+
+@pytest.mark.parametrize(("member", "error"), [("usage", False), ("stated", False), ("ending", True), ("assemble", True)])
+def test_a_dialect_that_fails_costs_no_call(tmp_path: Path, member: str, error: bool) -> None:
+    """A function of a stranger's dialect raises: the request and the events of the answer are recorded all the same, and the failure
+    is counted."""
+    pytest.importorskip("httpx")
+    code = re.sub(rf"def {member}\((.*)\):", rf"def {member}(\1):\n    1 / 0", example("A dialect"))
+    (tmp_path / "odd.py").write_text(code)
+    env = {name: value for name, value in os.environ.items() if name != "ODOGRAPH_STRICT"}  # where a fault raises
+    command = [sys.executable, "-W", "ignore", "-c", _KEPT, "odd.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked, events, said, faults = json.loads(done.stdout)
+    assert asked == [{"role": "user", "content": "hi"}] and events == 2 and faults >= 1
+    assert f"failed in {member}()" in str(said) if error else said is None
+
+
 def test_a_reward_function_is_one_file(recorded: Path) -> None:
     """A reward function in a file scores a store."""
     (recorded / "rewards.py").write_text(example("A reward function"))
