@@ -115,6 +115,34 @@ def test_an_importer_of_folders_is_one_file(tmp_path: Path) -> None:
     assert "0 imported, 1 there already, 0 files failed" in run("import", "in", "--importer", "heron.py", cwd=tmp_path)
 
 
+#: What an importer may have by mistake: a change of the page's example, the exit status, and what the sentence says.
+NO_IMPORTER = [
+    ('NAME = "heron"', "NAME = 5", 2, "'heron.py' is no importer: NAME is a text, not 5"),
+    (
+        "def recognise",
+        'SURE = "very"\n\n\ndef recognise',
+        2,
+        "'heron.py' is no importer: SURE is a number from 0 to 100, not 'very'",
+    ),
+    ("    yield session", "    yield 5", 1, "the importer 'heron' gave an object of type int; sessions were expected"),
+    ("    yield session", "    return None", 1, "the importer 'heron' gave an object of type NoneType; sessions were expected"),
+    (
+        "session.add(End())",
+        'session.add({"kind": "end"})',
+        1,
+        "a session takes records of odograph.types, not an object of type dict",
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "wrong", "status", "says"), NO_IMPORTER)
+def test_a_mistake_in_an_importer_is_told_in_one_sentence(tmp_path: Path, part: str, wrong: str, status: int, says: str) -> None:
+    """A member of the wrong kind is told before any file is read; what is no session, or no record, costs its file."""
+    (tmp_path / "heron.py").write_text(example("An importer").replace(part, wrong))
+    (tmp_path / "one.jsonl").write_text('{"heron": "What is 2+2?", "reply": "4"}\n')
+    assert says in run("import", "one.jsonl", "--importer", "heron.py", "--json", cwd=tmp_path, check=status)
+
+
 def test_an_importer_of_a_package_is_asked_by_itself(tmp_path: Path) -> None:
     """What an installed package offers needs no flag; a name of its own takes it, too."""
     package(tmp_path, "odograph.importers", "heron", example("An importer"))
@@ -268,18 +296,102 @@ def rows(trajectory, left_out):
     assert "table.py' gave a row that its schema can't hold: n is of type set, and int64 was expected" in reason
 
 
-def test_an_object_in_a_request_is_told_of_and_not_sent(tmp_path: Path) -> None:
-    """A model would read the repr of an object as content: a dialect that puts one into a request fails the run before anything is
-    sent, and an agent's own params are refused."""
-    (tmp_path / "odd.py").write_text(example("A dialect").replace('"options": params, **beside}', '"options": {"stop": [{1}]}}'))
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("1 / 0", "can't be made: ZeroDivisionError"),
+        ("None", "of type NoneType; a pyarrow.Schema"),
+        ("{'t': 'n'}", "of type str; a pyarrow"),
+    ],
+)
+def test_a_schema_that_is_none_is_told_in_one_sentence(recorded: Path, given: str, says: str) -> None:
+    """An exporter whose schema fails, or is anything else, is refused before anything is written."""
+    pytest.importorskip("pyarrow")
+    text = f'NAME, FILES = "table", ("parquet",)\n\n\ndef schema():\n    return {given}\n\n\ndef rows(t, left_out):\n    yield {{}}\n'
+    (recorded / "table.py").write_text(text)
+    said = run("export", "--to", "table.py", "-o", "out", cwd=recorded, check=2)
+    assert said.startswith("odograph: the ") and says in said and said.count("\n") == 1 and not (recorded / "out").exists()
+
+
+@pytest.mark.parametrize(("odd", "says"), [("{1}", "of type set"), ("float('nan')", "nan"), ("float('-inf')", "-inf")])
+def test_what_is_no_json_in_a_request_is_told_of_and_not_sent(tmp_path: Path, odd: str, says: str) -> None:
+    """A model would read the repr of an object, or a null in place of NaN, as content: a dialect that puts one into a request
+    fails the run before anything is sent, and an agent's own params are refused."""
+    (tmp_path / "odd.py").write_text(
+        example("A dialect").replace('"options": params, **beside}', f'"options": {{"stop": [{odd}]}}}}')
+    )
     with odograph.open(tmp_path / "s") as store:
         agent = odograph.Agent(model="m", dialect=str(tmp_path / "odd.py"), base_url="http://127.0.0.1:9")
         (response,) = asyncio.run(odograph.Runners.run_task([odograph.Task(input="x", agent=agent)], store=store)).values()
-        assert response.status == "failed" and "no JSON: options.stop[0] is of type set" in str(response.msg)
+        assert response.status == "failed" and f"no JSON: options.stop[0] is {says}" in str(response.msg)
         assert store.trajectory(response.trajectory_id).llm_calls == []
     for value, says in ((object(), "x is of type object"), (float("nan"), "x is nan"), ({1: 2}, "x has a key of type int")):
         with pytest.raises(odograph.InvalidInput, match=f"params go into requests, as JSON: {says}"):
             odograph.Agent(model="m", params={"x": value})
+
+
+#: What a dialect may have by mistake, and what the sentence says.
+NO_DIALECT = [
+    ('PATHS = ("/api/chat",)', 'PATHS = "/api/chat"', "PATHS is a tuple of texts, not '/api/chat'"),
+    ('PATHS = ("/api/chat",)', "PATHS = ()", "PATHS is a tuple of texts, not ()"),
+    ('LISTS = ("messages",)', 'LISTS = "messages"', "LISTS is a tuple of texts, not 'messages'"),
+    ('NAME = "ollama.chat"', "NAME = 5", "NAME is a text, not 5"),
+]
+
+
+@pytest.mark.parametrize(("part", "wrong", "says"), NO_DIALECT)
+def test_a_mistake_in_a_dialect_is_told_in_one_sentence(tmp_path: Path, part: str, wrong: str, says: str) -> None:
+    """A member of the wrong kind is refused when the dialect is named: a text as `PATHS` would claim nearly every URL."""
+    (tmp_path / "odd.py").write_text(example("A dialect").replace(part, wrong))
+    with pytest.raises(InvalidInput, match=re.escape(f"{tmp_path / 'odd.py'}' is no dialect: {says}")):
+        odograph.Agent(model="m", dialect=str(tmp_path / "odd.py"))
+
+
+_KEPT = """
+import json, sys, threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+
+import odograph
+
+
+class Model(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-ndjson")
+        self.end_headers()
+        self.wfile.write(b'{"message": {"content": "he"}, "done": false}\\n{"message": {"content": "y"}, "done": true}\\n')
+
+
+server = HTTPServer(("127.0.0.1", 0), Model)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+client = httpx.Client()
+odograph.wrap(client, dialect=sys.argv[1])
+with odograph.open("s") as store:
+    with store.record(task="t") as run, run.step():
+        client.post(f"http://127.0.0.1:{server.server_port}/api/chat", json={"messages": [{"role": "user", "content": "hi"}]})
+    call = store.trajectory(run.id).llm_calls[0]
+    record = call.record
+    print(json.dumps([record.request["messages"], record.events and len(record.events["rows"]), record.error, store.health()["faults"]]))
+"""
+
+
+@pytest.mark.parametrize(("member", "error"), [("usage", False), ("stated", False), ("ending", True), ("assemble", True)])
+def test_a_dialect_that_fails_costs_no_call(tmp_path: Path, member: str, error: bool) -> None:
+    """A function of a stranger's dialect raises: the request and the events of the answer are recorded all the same, and the failure
+    is counted."""
+    pytest.importorskip("httpx")
+    code = re.sub(rf"def {member}\((.*)\):", rf"def {member}(\1):\n    1 / 0", example("A dialect"))
+    (tmp_path / "odd.py").write_text(code)
+    env = {name: value for name, value in os.environ.items() if name != "ODOGRAPH_STRICT"}  # where a fault raises
+    command = [sys.executable, "-W", "ignore", "-c", _KEPT, "odd.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked, events, said, faults = json.loads(done.stdout)
+    assert asked == [{"role": "user", "content": "hi"}] and events == 2 and faults >= 1
+    assert f"failed in {member}()" in str(said) if error else said is None
 
 
 def test_a_reward_function_is_one_file(recorded: Path) -> None:

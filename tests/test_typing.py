@@ -23,18 +23,46 @@ from odograph.training.plan import MergedOptions, PairOptions, SampleOptions
 
 ROOT = Path(__file__).parent.parent
 RIGHT = """
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Unpack
 
 import odograph
+from odograph.trajectory import Step
 
 
 def chosen(store: odograph.Store, **filters: Unpack[odograph.FilterArgs]) -> Iterator[odograph.Trajectory]:
     return store.trajectories(**filters)
 
 
+@odograph.reward(per="group")
+def ranked(group: Sequence[odograph.Trajectory]) -> list[float | None]:
+    return [float(t.status == "completed") for t in group]
+
+
+@odograph.reward(per="step")
+async def each(step: Step, t: odograph.Trajectory) -> dict[str, float]:
+    return {"tools": float(len(step.actions)), "of": float(len(t.steps))}
+
+
+class Guesser:
+    name = "guesser"
+
+    async def begin(self, task: odograph.Task, run: odograph.Scope, past: odograph.Trajectory | None) -> dict[str, int]:
+        return {"low": 0}
+
+    async def step(self, state: dict[str, int], step: odograph.Step) -> odograph.Outcome:
+        return odograph.Outcome(finished=True)
+
+
+def answered(question: str) -> str:
+    return question
+
+
 async def main() -> None:
     store = odograph.open("memory:")
+    print(store.score(ranked), store.score(each.using(weight=0.0)), store.score(lambda t: t.status == "completed"))
+    print(odograph.validate(store), odograph.validate([odograph.Trajectory("x", [])]), odograph.validate({"steps": []}))
+    print(odograph.Runners.sync_run("q", Guesser()), odograph.Runners.sync_run("q", answered), odograph.replay("x", answered))
     for t in chosen(store, min_reward=0.5, time_range="7d", ids=["a"], policy_version=3):
         for call in t.llm_calls:
             purpose: str = call.purpose
@@ -147,6 +175,15 @@ store.append("x").acting("look", tool_call="1")
 store.health()["writen"]
 store.append("x").edit(call).delet(0, 1)
 store.append("x").edit(call).delete(0, 1, reasn="r")
+store.score(5)
+store.score(lambda t: t.rewrd)
+odograph.score(store, lambda t: str(t.reward))
+odograph.reward(lambda t: "good")
+odograph.validate(5)
+odograph.Runners.sync_run("q", "solver")
+odograph.fork("x", agent="solver")
+print(odograph.replay("x", 5))
+print(odograph.Runners.run_task(odograph.Task("q"), reward=lambda t: "good"))
 """.splitlines()
 
 

@@ -59,22 +59,25 @@ def _encode_strange(value: Any) -> bytes:
 
 
 def encode_finite(value: Any) -> bytes:
-    """JSON to be sent, of values that came from JSON or were checked before: no NaN is looked for. Half a surrogate pair, which
-    UTF-8 can't hold, becomes a question mark. Raises InvalidInput for an object: who gets it would read its repr as content."""
+    """JSON to be sent. Half a surrogate pair, which UTF-8 can't hold, becomes a question mark. Raises InvalidInput for an object,
+    whose repr would be read as content, and for NaN and infinity, which the providers' own SDKs refuse to send, too: a null is
+    another value."""
     try:
-        return orjson.dumps(value, None, OPTIONS)
+        data = orjson.dumps(value, None, OPTIONS)
+        if not has_null(data) or is_finite(value):
+            return data
     except Exception as error:
         if of_a_signal(error):
             raise
-        try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
-        except Exception as error:
-            if of_a_signal(error):
-                raise
-            wrong = foreign(value)
-            if wrong is not None:
-                raise InvalidInput(f"what is sent is no JSON: {wrong[0] or 'a value'} {wrong[1]}") from None
-            return encode(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    except Exception as error:
+        if of_a_signal(error):
+            raise
+        wrong = foreign(value)
+        if wrong is not None:
+            raise InvalidInput(f"what is sent is no JSON: {wrong[0] or 'a value'} {wrong[1]}") from None
+        return encode(value)
 
 
 def snapshot(value: Any) -> Any:

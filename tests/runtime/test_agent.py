@@ -223,6 +223,18 @@ def test_whatever_a_model_asks_is_answered(store: odograph.Store) -> None:
     assert response.success and response.recorded.actions[1].arguments == "{broken"
 
 
+def test_no_null_is_sent_for_a_number_that_json_lacks(store: odograph.Store) -> None:
+    """The answer of a loose backend holds NaN; to send it again as null would tell the model that it said something else. The run
+    ends with the place, and nothing is sent, as with the providers' own SDKs."""
+    block = b'{"type":"tool_use","id":"t1","name":"add","input":{"a":NaN,"b":1}}'
+    odd = Answer(raw=b'{"type":"message","role":"assistant","model":"m","stop_reason":"tool_use","content":[' + block + b"]}")
+    with LLMServer([odd, Answer(text="end")]) as server:
+        response = run(store, agent(server, dialect="anthropic.messages", tools=[add]))
+        assert len(sent(server)) == 1
+    assert response.status == "failed" and "no JSON: messages[1].content[0].input.a is nan" in str(response.msg)
+    assert response.recorded.llm_calls[0].response["content"][0]["input"]["a"] == {"$odograph": "float", "value": "nan"}
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "why"),
     [

@@ -27,6 +27,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
+from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
 from tests.waiting import until
@@ -481,22 +482,24 @@ def _journal(folder: Path) -> tuple[str, str, bytes]:
     return id, path.name.removesuffix(".jsonl"), path.read_bytes()
 
 
-def shout(text: str) -> str:
-    """A redaction of the test."""
-    return text.replace("secret", "SECRET")
-
-
 def test_a_server_chooses_no_code_that_runs_here(tmp_path: Path) -> None:
-    """A store that a function redacts is read only, unless the client itself names that function."""
-    root = tmp_path / "s"
-    name = f"{Path(__file__).resolve()}:shout"
+    """A store that a function redacts is read only, unless the client itself names that function: its module is not even loaded."""
+    root, loaded = tmp_path / "s", tmp_path / "loaded"
+    theirs = tmp_path / "theirs.py"
+    theirs.write_text(f"open({str(loaded)!r}, 'w').close()\ndef shout(text):\n    return text.replace('secret', 'SECRET')\n")
+    name = f"{theirs}:shout"
     with odograph.open(root, redact=name) as store:
         recorded(store)
     with serving(root) as server:
+        loaded.unlink()
         with opened(server, tmp_path / "a") as store:
             assert store.count() == 1
-            with pytest.raises(StoreError, match="runs here if redact= names it"):
-                store.record(task="t")
+            worker = reopened(pickle.loads(pickle.dumps(store.backend.place)))  # nor has a worker's store been given that name
+            for write in (lambda: store.record(task="t"), lambda: store.add({"task": "t", "steps": []}), lambda: worker.sink):
+                with pytest.raises(StoreError, match="runs here if redact= names it"):
+                    write()
+            worker.close()
+        assert not loaded.exists()
         with opened(server, tmp_path / "a", redact=name) as store:
             assert store.trajectory(recorded(store, "a secret")).task == "a SECRET"
 

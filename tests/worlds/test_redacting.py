@@ -14,6 +14,7 @@ pytest.importorskip("daft")
 import daft
 
 import odograph
+from odograph.errors import StoreError
 from odograph.worlds import (
     AsyncProcessor,
     Component,
@@ -74,6 +75,29 @@ def test_no_secret_is_in_a_worlds_rows_and_texts(tmp_path: Path) -> None:
 
     for path in (tmp_path / "s" / "lake").rglob("*.parquet"):
         assert SECRET not in str(parquet.read_table(path).to_pylist()), path
+
+
+def test_worlds_are_read_and_not_written_where_the_redaction_cannot_be_loaded(tmp_path: Path) -> None:
+    """The module that redacts a store is gone: worlds show what they hold, and no row, tick or new world is written."""
+    hiding = tmp_path / "hiding.py"
+    hiding.write_text(f"def hide(text):\n    return text.replace({SECRET!r}, '[gone]')\n")
+    with odograph.open(tmp_path / "s", redact=f"{hiding}:hide") as store:
+        world = store.world("w", processors=[Tells()])
+        id = world.spawn(Mood(name=SECRET))
+        world.step()
+    hiding.unlink()
+    with odograph.open(tmp_path / "s") as store:
+        world = store.world("w", processors=[Tells()])
+        assert world.get(id, Mood).name == "now [gone]" and world.query(Mood).count_rows() == 1
+        before = sorted(p.name for p in (tmp_path / "s" / "lake").rglob("*.parquet"))
+        for write in (
+            lambda: world.spawn(Mood()) and world.step(),
+            world.step,
+            lambda: store.world("new").spawn(Mood(name=SECRET)),
+        ):
+            with pytest.raises(StoreError, match="can't be loaded"):
+                write()
+        assert sorted(p.name for p in (tmp_path / "s" / "lake").rglob("*.parquet")) == before
 
 
 def test_a_store_without_redaction_keeps_all(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from .facade import Store, reopened
 if TYPE_CHECKING:
     from ..bulk import Progress
     from ..clusters import Runner
-    from ..rewards.scoring import ScoreReport
+    from ..rewards.scoring import Scorer, ScoreReport
 
 __all__ = ["Store", "default_store", "open", "score"]
 
@@ -75,7 +75,7 @@ def open(
 
 def score(
     store: Store,
-    fn: Any,
+    fn: Scorer,
     *,
     version: str | None = None,
     again: bool = False,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from ..importers.importing import ImportReport
     from ..quality import Report
     from ..quality.define import Profile
-    from ..rewards.scoring import ScoreReport
+    from ..rewards.scoring import Scorer, ScoreReport
     from ..statistics import By, Stats
     from ..statistics.compared import Compared
     from ..statistics.comparison import PartsBy
@@ -358,7 +358,7 @@ class Store:
 
     def score(
         self,
-        fn: Any,
+        fn: Scorer,
         *,
         version: str | None = None,
         again: bool = False,
@@ -481,7 +481,7 @@ class Store:
         from ..worlds.runtime import opened
 
         if self._worlds is None:
-            self._worlds = WorldRuntime(redactor=self.backend.sink.redactor)
+            self._worlds = WorldRuntime(redactor=lambda: self.backend.sink.redactor)
         storage = StorageConfig(self.backend.here, namespace)
         given: dict[str, Any] = {"processors": processors, "resources": resources, "hooks": hooks, "fresh": fresh}
         return opened(self._worlds, name, storage, **given)

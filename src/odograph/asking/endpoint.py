@@ -79,9 +79,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Any:
         """The response's body; of a stream, the body that it amounts to. Retries what may pass: 429, 5xx, a broken connection.
 
-        `body` holds no NaN. `before` is called ahead of each attempt and stops it by raising; `on_body` is given what was
-        answered with success, before it is read (not of a stream). `encoded` makes
-        the JSON of what is sent. Raises Unanswered with what was answered last.
+        `before` is called ahead of each attempt and stops it by raising; `on_body` is given what was answered with success,
+        before it is read (not of a stream). `encoded` makes the JSON of what is sent. Raises InvalidInput where `body` is no
+        JSON, Unanswered with what was answered last.
         """
         path, sent = dialects.find(self.dialect).outgoing(body, self.model)
         url, data, headers = self.url(path), encoded(sent), self._headers()

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from .. import dialects
 from ..codec import Folding, loads_or_raw
 from ..dialects.framing import SSE, Stream
+from ..errors import described
 from ..types import TAG
 from ..wire import Sent, of_wire
 from . import entering, faults, fields, scope
@@ -378,9 +379,14 @@ class Exchange:
                 return body, None, None
             return body, None, "the response is no JSON" if self.done else "response abandoned"
         stream.close()
-        over, wrong = self.dialect.ending(stream)
-        body = self.dialect.assemble(self._came(stream))
-        if wrong is None and not over and not dialects.is_complete(self.dialect, body):
+        try:
+            over, wrong = self.dialect.ending(stream)
+            body = self.dialect.assemble(self._came(stream))
+            whole = over or dialects.is_complete(self.dialect, body)
+        except Exception as error:  # the dialect of a stranger: the events are kept
+            faults.fault(error)
+            return None, stream.events, described(error)
+        if wrong is None and not whole:
             wrong = "the stream ended in the middle" if self.done else "stream abandoned"
         return body, stream.events, wrong
 

@@ -1,20 +1,23 @@
-"""Arguments, or what crossed a wire -> the fields of a record. Pure functions: they know no scope and write nothing.
+"""Arguments, or what crossed a wire -> the fields of a record. They know no scope and write nothing.
 
 Content never raises; wrong use (a name that is no string, a reward that is no number) raises TypeError.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import msgspec
 
 from .. import dialects
 from ..codec import encode, loads, plain
+from ..errors import InvalidInput
 from ..guard import of_a_signal
 from ..handmade import request_in_parts
 from ..trajectory import stated_success
 from ..types import LogprobsOf, RewardSource, Span
+from .faults import fault
 from .values import error_of, id_of, listed, named, number, tokens_of, truth
 
 _SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
@@ -82,13 +85,22 @@ def _count(fields: dict[str, Any], response: Any, dialect: str | None, usage: An
         spoken = dialects.get(dialect)
     elif type(response) is dict or type(response) is list:
         spoken = dialects.of_response(response, dialect)
-        usage = spoken.stated(response)
-    if type(usage) is dict:
-        counts = spoken.usage(usage)
+        usage = _told(spoken.stated, response)
+    counts = _told(spoken.usage, usage) if type(usage) is dict else None
+    if counts is not None:
         if counts.prompt is not None:
             fields["prompt_tokens"] = counts.prompt
         if counts.completion is not None:
             fields["completion_tokens"] = counts.completion
+
+
+def _told(ask: Callable[..., Any], *about: Any) -> Any:
+    """What a dialect says. None where the dialect of a stranger fails: the call is kept without it."""
+    try:
+        return ask(*about)
+    except InvalidInput as error:
+        fault(error)
+        return None
 
 
 def tokens(
@@ -157,7 +169,7 @@ def wire_call(
     fields: dict[str, Any] = {"dialect": dialect.NAME, "origin": "wire", "request": request}
     if purpose != "act":
         fields["purpose"] = purpose
-    model = dialect.model(path, request)
+    model = _told(dialect.model, path, request)
     if model is not None:
         fields["model"] = model
     if status is not None:

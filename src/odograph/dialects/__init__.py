@@ -83,7 +83,7 @@ def find(name: str) -> Dialect:
     for known in (*_ours().values(), *_found.values()):
         if name and name in (known.NAME, known.SHORT):
             return known
-    dialect = _named(_whole(_DOOR.find(name)))
+    dialect = _named(_whole(_checked(name, _DOOR.find(name))))
     if dialect.NAME in _ours():
         raise InvalidInput(f"{name} calls its dialect {dialect.NAME!r}, which is one of ours; another name was expected")
     _found[dialect.NAME] = dialect
@@ -147,17 +147,51 @@ def _whole(found: Any) -> Dialect:
     return cast(Dialect, SimpleNamespace(**whole))
 
 
+def _checked(name: str, found: Any) -> Any:
+    """A stranger's dialect. Raises InvalidInput for a member of another kind: a text as PATHS would be the ends of most URLs."""
+    if not isinstance(found.NAME, str) or not found.NAME:
+        raise InvalidInput(f"{name!r} is no dialect: NAME is a text, not {found.NAME!r}")
+    for member in ("PATHS", "LISTS", "VALUES"):
+        given = getattr(found, member, ())
+        whole = isinstance(given, (tuple, list)) and all(isinstance(one, str) and one for one in given)
+        if not whole or (member == "PATHS" and not given and not hasattr(found, "speaks")):
+            raise InvalidInput(f"{name!r} is no dialect: {member} is a tuple of texts, not {given!r}")
+    return found
+
+
+#: What a dialect's functions give, and what their lists hold, where others go through it.
+_GIVEN: dict[str, tuple[type, type]] = {
+    "messages": (list, dict),
+    "choices": (list, Choice),
+    "answers": (list, Choice),
+    "history": (list, object),
+    "said": (list, object),
+    "results": (list, object),
+    "request": (dict, object),
+    "usage": (Usage, object),
+}
+
+
 def _named(dialect: Dialect) -> Dialect:
     """A stranger's dialect, whose failures name the dialect and not the agent, judge or view that asked it."""
 
     def named(member: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        kind, items = _GIVEN.get(member, (object, object))
+
         def call(*args: Any, **kwargs: Any) -> Any:
             try:
-                return fn(*args, **kwargs)
+                found = fn(*args, **kwargs)
             except OdographError:
                 raise
             except Exception as error:
                 raise InvalidInput(f"the dialect {dialect.NAME!r} failed in {member}(): {described(error)}") from error
+            if not isinstance(found, kind):
+                given = f"{type(found).__name__}; {kind.__name__} was expected"
+            elif isinstance(found, list) and not all(isinstance(odd := one, items) for one in found):
+                given = f"a list with {type(odd).__name__}; a list of {items.__name__} was expected"
+            else:
+                return found
+            raise InvalidInput(f"the dialect {dialect.NAME!r} gave in {member}() {given}")
 
         return call
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ..codec import loads
 from ..errors import InvalidInput, described
@@ -25,12 +25,13 @@ __all__ = ["NAMES", "Importer", "Lines", "NotBegun", "Session", "find", "names",
 DOOR = Door("importer", "odograph.importers", "odograph.importers.formats", ("NAME", "recognise", "read"))
 _HEAD = 64 * 1024
 _LINE = 4 * 1024 * 1024  # a first line that is longer than the head is looked at as a whole, up to this
+_SURE = 50  # where an importer does not say how sure it is
 _ODD = 3  # rows at the beginning of a file that may be of another shape, or empty
 _NO_SESSIONS = (".git", ".venv", "node_modules", "__pycache__")
 
 
 def _sure(importer: Importer) -> int:
-    return -getattr(importer, "SURE", 50)
+    return -getattr(importer, "SURE", _SURE)
 
 
 #: Our own, in the order in which they are asked.
@@ -44,7 +45,14 @@ def names() -> list[str]:
 
 def find(name: str) -> Importer:
     """The importer of a name, of `package:object`, or of a Python file. Raises NotFound, UnknownName, InvalidInput."""
-    return cast(Importer, DOOR.find(name))
+    found = cast(Importer, DOOR.find(name))
+    stated: Any = found.NAME
+    if not isinstance(stated, str) or not stated:
+        raise InvalidInput(f"{name!r} is no importer: NAME is a text, not {stated!r}")
+    sure: Any = getattr(found, "SURE", _SURE)
+    if isinstance(sure, bool) or not isinstance(sure, (int, float)) or not 0 <= sure <= 100:
+        raise InvalidInput(f"{name!r} is no importer: SURE is a number from 0 to 100, not {sure!r}")
+    return found
 
 
 def _asked(more: Iterable[Importer]) -> list[Importer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ..redact import Redactor
 from ..store import writing
 from ..store.backend import Backend
 from ..types import Action, Context, LLMCall
-from . import Importer, NotBegun, find, names, recognise, sessions_in
+from . import Importer, NotBegun, Session, find, names, recognise, sessions_in
 from .packed import as_lines, in_lines, is_zip, members, unpacked
 from .tabular import as_rows, is_table
 
@@ -152,7 +152,7 @@ class _Import(NamedTuple):
 
     def _add_sessions(self, path: Path, file: Path, importer: Importer) -> None:
         report = self.report
-        for session in importer.read(file):
+        for session in _read(importer, file):
             acted = any(isinstance(record, (LLMCall, Action, Context)) for record in session.records)
             if not (acted or getattr(importer, "BARE", False)):
                 session.warn("no call of a model or a tool was found in the file")
@@ -164,3 +164,13 @@ class _Import(NamedTuple):
                 report.trajectories.append({"id": id, "source": str(path), "format": session.format})
             else:
                 report.skipped += 1
+
+
+def _read(importer: Importer, file: Path) -> Iterator[Session]:
+    """The sessions of a file. Raises OdographError where a stranger's importer gives anything else."""
+    found: Any = importer.read(file)
+    for session in found if isinstance(found, Iterable) else [found]:
+        if not isinstance(session, Session):
+            given = type(session).__name__
+            raise OdographError(f"the importer {importer.NAME!r} gave an object of type {given}; sessions were expected")
+        yield session

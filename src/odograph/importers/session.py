@@ -71,6 +71,8 @@ class Session:
         The parent, where it is not given, is the step that the record's `agent` and `step` name, else where the agent was
         started (`within`), else the start.
         """
+        if not isinstance(record, Record):
+            raise TypeError(f"a session takes records of odograph.types, not an object of type {type(record).__name__}")
         if isinstance(record, Reward) and record.source == "judge" and record.version is None:
             extra = {"range": None, **(record.extra or {})}  # of another program's judge: its scale is not told
             record = cast(_R, msgspec.structs.replace(record, extra=extra))

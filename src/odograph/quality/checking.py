@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import InvalidInput, described
 from ..lineage import tokenizer as adapted
@@ -23,8 +23,18 @@ from .report import Finding, Report
 _PATH = re.compile(r"\w+(?:\[\d+\])?(?:\.\w+(?:\[\d+\])?)*", re.ASCII)
 
 
+class Validated(Protocol):
+    """A store: `Store` stands above this room, which can't name the class."""
+
+    def validate(self, *, profile: Profile, ignore: Iterable[str], tokenizer: Any, checks: Iterable[Any]) -> Report: ...
+
+
+#: What `validate` takes.
+Looked = Trajectory | dict[str, Any] | Iterable[Trajectory | dict[str, Any]] | Path | Validated
+
+
 def validate(
-    what: Any, *, profile: Profile = "all", ignore: Iterable[str] = (), tokenizer: Any = None, checks: Iterable[Any] = ()
+    what: Looked, *, profile: Profile = "all", ignore: Iterable[str] = (), tokenizer: Any = None, checks: Iterable[Any] = ()
 ) -> Report:
     """Runs the checks over a trajectory, over a dict in the shape of `t.to_dict()`, over several of these, over a store, or over
     the folder of an export (a `Path`).
@@ -42,7 +52,7 @@ def validate(
         report = Report()
         report.add(validate_export(what), skip)
         return report
-    whole = getattr(what, "validate", None)  # `Store` stands above this room, which can't name the class
+    whole = getattr(what, "validate", None)
     if callable(whole):
         found: Report = whole(profile=profile, ignore=ignore, tokenizer=tokenizer, checks=checks)
         return found

@@ -11,7 +11,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Self, TypedDict, Unpack, get_args, overload
 
@@ -23,10 +23,11 @@ from ..trajectory import Step, Trajectory
 from ..types import RewardSource
 from .versions import Versioned, fingerprint
 
-#: What a reward function may return.
+#: What a reward function may return; of a group one for each trajectory.
 Value = float | Mapping[str, float | None] | None
+Values = Value | Sequence[Value]
 Per = Literal["trajectory", "step", "group"]
-Compute = Callable[..., Value | Awaitable[Value]]
+Compute = Callable[..., Values | Awaitable[Values]]
 Weight = float | Mapping[str, float]
 
 _SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
@@ -298,7 +299,11 @@ def reward_function(name: str, compute: Compute, **about: Unpack[FunctionArgs]) 
     return RewardFunction(compute, name=name, **about)
 
 
-def as_reward_function(what: Any) -> RewardFunction:
+#: A plain function is one of a trajectory.
+Plain = Callable[[Trajectory], Value | Awaitable[Value]]
+
+
+def as_reward_function(what: RewardFunction | Plain | str) -> RewardFunction:
     """Loads a reward function: a `RewardFunction`, a plain function, `file.py:function`, `package:function`, or a name of
     `odograph.rewards`.
 

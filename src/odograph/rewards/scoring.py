@@ -34,7 +34,10 @@ from ..store.reader import Reader
 from ..store.writing import Writer
 from ..trajectory import Trajectory
 from .evaluating import Outcome, evaluate, evaluate_async, evaluate_group, in_group
-from .functions import RewardFunction, as_reward_function
+from .functions import Plain, RewardFunction, as_reward_function
+
+#: What scores: a reward function, a plain function of a trajectory, or where one is.
+Scorer = RewardFunction | Plain | str
 
 _CHUNK = 32  # trajectories that a process is given at once
 _AT_ONCE = 16  # async calls at once
@@ -76,7 +79,7 @@ class ScoreReport(msgspec.Struct, kw_only=True):
 
 def score(
     store: Backend,
-    fn: Any,
+    fn: Scorer,
     filters: Filters,
     *,
     version: str | None = None,

@@ -160,6 +160,12 @@ class State(Generic[A]):
         items = body.get(name)
         if type(items) is not list or not items:
             return encode_finite(body)
+        try:
+            return self._with_known(body, name, items)
+        except InvalidInput:
+            return encode_finite(body)  # which raises, too, and says where in the request it is
+
+    def _with_known(self, body: dict[str, Any], name: str, items: list[Any]) -> bytes:
         rest = items[1:]  # the first may be the system prompt, which each request has anew
         known, data = self._sent
         same = same_objects(known, rest)

@@ -21,7 +21,7 @@ from .recorded import Divergence, Replies, Turns, by_call, difference, finished
 from .response import TaskResponse
 from .runner import Runners, task_of
 from .session import Session
-from .task import Outcome, Task, TaskConfig
+from .task import Outcome, Task, TaskConfig, Who
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ async def _to_end(task: Task, store: Store, replies: Replies) -> TaskResponse:
 
 
 async def replay(
-    of: str | Trajectory, agent: Any = None, *, tools: Literal["recorded", "live"] = "recorded", store: Store | None = None
+    of: str | Trajectory, agent: Who | None = None, *, tools: Literal["recorded", "live"] = "recorded", store: Store | None = None
 ) -> Replay:
     """Runs an agent's code on the recorded answers of a trajectory, without a model, and finds the first different request.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import OdographError, described
 from ..log import logger
-from ..trajectory import Trajectory
+from ..rewards.functions import Plain, RewardFunction
 from .response import TaskResponse
 
 #: A trajectory -> its reward: a number, named components, or None (not known).
-RewardFn = Callable[[Trajectory], Any] | Callable[[Trajectory], Awaitable[Any]]
+RewardFn = RewardFunction | Plain
 
 
 def check_reward(reward: Any) -> None:

@@ -23,7 +23,7 @@ from .past import at_hand, rebuilt, request_at
 from .response import TaskResponse
 from .rewarding import RewardFn
 from .session import Stepped
-from .task import Task, TaskArgs, TaskConfig
+from .task import Task, TaskArgs, TaskConfig, Who
 
 
 class BatchArgs(TypedDict, total=False):
@@ -76,7 +76,7 @@ class Runners:
 
     @staticmethod
     async def run(
-        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Unpack[TaskArgs]
+        input: Any, agent: Who, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Unpack[TaskArgs]
     ) -> TaskResponse:
         """Runs one task of an input and an agent to its end: `await Runners.run("2+2?", agent)`. `task`: more of the Task."""
         made = Task(input, agent, conf, **task)
@@ -84,7 +84,7 @@ class Runners:
 
     @staticmethod
     def sync_run(
-        input: Any, agent: Any, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Unpack[TaskArgs]
+        input: Any, agent: Who, conf: TaskConfig | None = None, *, store: Store | None = None, **task: Unpack[TaskArgs]
     ) -> TaskResponse:
         """`run` for code that is not async; works in a notebook and beside a running event loop."""
         return waited(Runners.run(input, agent, conf, store=store, **task))
@@ -191,7 +191,7 @@ class Runners:
             live.forget(task, session.store)
 
     @staticmethod
-    def resume(store: Store, id: str, agent: Any = None, conf: TaskConfig | None = None) -> Task:
+    def resume(store: Store, id: str, agent: Who | None = None, conf: TaskConfig | None = None) -> Task:
         """Returns the task of a trajectory that has no end, at the point where the trajectory stopped. Step, run or `await` the
         task.
 
@@ -223,7 +223,7 @@ class Runners:
         of: str | Trajectory,
         at_step: int | None = None,
         *,
-        agent: Any = None,
+        agent: Who | None = None,
         model: str | None = None,
         messages: list[dict[str, Any]] | None = None,
         reason: str | None = None,
@@ -271,7 +271,7 @@ class Runners:
         return task
 
 
-def task_of(past: Trajectory, agent: Any, conf: TaskConfig | None, here: str) -> Task:
+def task_of(past: Trajectory, agent: Who | None, conf: TaskConfig | None, here: str) -> Task:
     about = past.metadata.get("runtime")
     about = about if isinstance(about, dict) else {}
     agent = agent if agent is not None else rebuilt(about.get("agent"), here)

@@ -118,6 +118,10 @@ class TaskArgs(TypedDict, total=False):
     session: str | None
 
 
+#: Who may take a task: an agent, or a function `input -> answer`.
+Who = AnyAgent | Callable[..., Any]
+
+
 class Task:
     """One task for one agent. `await task` runs the task to its end and returns the response.
 
@@ -130,7 +134,7 @@ class Task:
     def __init__(
         self,
         input: Any = None,
-        agent: AnyAgent | Callable[..., Any] | None = None,
+        agent: Who | None = None,
         conf: TaskConfig | dict[str, Any] | None = None,
         *,
         id: str | None = None,

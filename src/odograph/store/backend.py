@@ -284,7 +284,7 @@ class Backend:
         from .shipping import digest_of
 
         about, asked = shipping.about(), place.settings
-        redact = asked.redact or None
+        redact = there = asked.redact or None
         if about is not None and about.right != "record":
             self._why_not = "the token may not record; one with the right `record` was expected"
         elif about is not None:
@@ -293,10 +293,12 @@ class Backend:
                     f"the store {shipping.line} has redact={said(about.redact)}, not {said(asked.redact)}; leave redact= out to"
                     " use it"
                 )
-            if isinstance(about.redact, str) and not redact:  # a server must not choose what code runs here
-                self._why_not = f"it is redacted by the function {about.redact!r}, which runs here if redact= names it"
-            redact = about.redact or None
-        self.folder = shipping.folder(redact)
+            there = about.redact or None
+            if isinstance(there, str) and not redact:  # a server must not choose what code runs here, or in a worker
+                self._why_not = f"it is redacted by the function {there!r}, which runs here if redact= names it"
+            else:
+                redact = there
+        self.folder = shipping.folder(there)
         return msgspec.structs.replace(place, settings=Settings(redact, asked.durability, 0))
 
     def receiving(self) -> Receiving:
@@ -375,7 +377,7 @@ class Backend:
         if self.settings == self._applied:
             return
         self.journal.durability = self.settings.durability or "group"
-        if self._applied is None or self.settings.redact != self._applied.redact:
+        if self._why_not is None and (self._applied is None or self.settings.redact != self._applied.redact):
             try:
                 self.journal.redactor = redactor_of(self.settings.redact, self._function)
             except OdographError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..clock import iso_time
 from ..codec import content_hash, encode, loads
+from ..columns import arrow
 from ..errors import InvalidInput, MissingExtra, OdographError, StoreError, check_count, described
 from ..groups import Groups
 from ..redact import History, Redact, Redactor
@@ -69,7 +70,7 @@ def export(
         raise InvalidInput("out is the folder of the export, not an empty text")
     place = Path(out).resolve()
     check_free(place, out)
-    schema = target.schema(**feed.own) if kind == "parquet" and target.schema is not None else None  # it may lack an extra
+    schema = _schema(feed) if kind == "parquet" else None  # first: it may lack an extra
     if feed.takes_groups and not grouped:
         trajectories = in_groups(trajectories)
     feed.start()
@@ -252,6 +253,24 @@ class _Export:
             "content_hash": content_hash([(f["path"], f["sha256"]) for f in files]),
             "files": files,
         }
+
+
+def _schema(feed: Feed) -> Any:
+    """The schema of the rows, or of each table. Raises InvalidInput where a stranger's exporter gives none."""
+    target = feed.target
+    if target.schema is None:
+        return None
+    try:
+        found = target.schema(**feed.own)
+    except OdographError:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"the schema of the exporter {target.name!r} can't be made: {described(error)}") from error
+    for one in found.values() if isinstance(found, Mapping) else [found]:
+        if not isinstance(one, arrow().Schema):
+            given = type(one).__name__
+            raise InvalidInput(f"the exporter {target.name!r} gave a schema of type {given}; a pyarrow.Schema was expected")
+    return found
 
 
 def _shards(kind: str, size: int | None, rows: int | None) -> Shards:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +23,9 @@ from .world import World
 class WorldRuntime:
     """Opens worlds: `async with WorldRuntime() as runtime: world = runtime.world("eval", storage=StorageConfig(uri="runs"))`."""
 
-    def __init__(self, runner: str = "local", *, redactor: Redactor | None = None) -> None:
-        """`runner`: "ray" runs frames and labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: that of the store
-        which the worlds are in, where the store has it in memory only."""
+    def __init__(self, runner: str = "local", *, redactor: Callable[[], Redactor | None] | None = None) -> None:
+        """`runner`: "ray" runs frames and labels on a Ray cluster (see `LabelingConfig.runner`). `redactor`: gives
+        that of the store which the worlds are in, where the store has it in memory only; asked before the first write."""
         if find_spec("daft") is None or find_spec("pyarrow") is None:
             raise MissingExtra("a world", "worlds")
         if runner not in ("local", "ray"):
@@ -127,7 +127,7 @@ class SyncWorld:
 class SyncWorldRuntime:
     """`WorldRuntime` for code that is not async: `with SyncWorldRuntime() as runtime: ...`. Works beside a running event loop."""
 
-    def __init__(self, runner: str = "local", *, redactor: Redactor | None = None) -> None:
+    def __init__(self, runner: str = "local", *, redactor: Callable[[], Redactor | None] | None = None) -> None:
         self._runtime = WorldRuntime(runner, redactor=redactor)
 
     def __enter__(self) -> Self:

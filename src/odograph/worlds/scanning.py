@@ -120,7 +120,7 @@ def scan(
         "dry_run": dry_run,
     }
     stages: list[Any] = [_Chosen(rubric, ids), LabelingProcessor(), ScoringProcessor()]
-    with SyncWorldRuntime(redactor=redactor) as runtime:
+    with SyncWorldRuntime(redactor=lambda: redactor) as runtime:
         if dry_run:
             with tempfile.TemporaryDirectory() as elsewhere:  # nothing is written to the store
                 world = runtime.world("dry run", StorageConfig(elsewhere, NAMESPACE), stages, [config])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class About(msgspec.Struct, frozen=True):
 class Storage:
     """The worlds of one namespace in one lake."""
 
-    def __init__(self, where: Where, redactor: Redactor | None = None) -> None:
+    def __init__(self, where: Where, redactor: Callable[[], Redactor | None] | None = None) -> None:
         self.where = where
         self.root = where.root
         self.namespace = where.namespace
@@ -74,7 +74,7 @@ class Storage:
     @cached_property
     def redactor(self) -> Redactor | None:
         """That of the store which the worlds are in. Raises OdographError where that can't be known."""
-        return self._given or redactor_in(self.where.folder)
+        return (self._given() if self._given is not None else None) or redactor_in(self.where.folder)
 
     @cached_property
     def redaction(self) -> Redaction | None:

@@ -15,8 +15,9 @@ from ...codec import loads
 from ...errors import InvalidInput
 from ...shape import items, obj
 from ..session import Session
+from .chat_rows import first_chat, is_anthropic
 from .openai_chat import ANTHROPIC as NAME
-from .openai_chat import first_chat, is_anthropic, of_chats
+from .openai_chat import of_chats
 
 __all__ = ["NAME", "SURE", "read", "recognise"]
 

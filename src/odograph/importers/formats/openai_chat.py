@@ -1,8 +1,8 @@
-"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each; a JSON list of such objects, too; and bare
-lists of messages: one a line, or a file of one. A `system` (`system_prompt`) beside the messages comes first, and a message's
-`timestamp` is its time: so programs export talks that they keep in rows, such as Hermes. Where the last message has no answer,
-`choices` or a `response` beside the messages is the answer to them. Each row has the format that its own messages have: those
-with Anthropic's content blocks are sessions of `anthropic-messages`, also among others.
+"""Chat JSON lines: `{"messages": [...], "tools": [...]}` a line, one trajectory each, or a chat elsewhere (see `chat_rows`).
+A `system` (`system_prompt`) beside the messages comes first, and a message's `timestamp` is its time: so programs export talks
+that they keep in rows, such as Hermes. Where the last message has no answer, `choices` or a `response` beside the messages is the
+answer to them. Each row has the format that its own messages have: those with Anthropic's content blocks are sessions of
+`anthropic-messages`, also among others.
 
 Each assistant message is one step and one call, with the messages before it as its request. `weight` (0: not trained) is
 kept on the call; everything else of a line is kept in the start's metadata.
@@ -17,19 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInput
-from ...shape import content_text, dicts, integer, items, obj, parsed, text, without
+from ...shape import content_text, dicts, integer, obj, parsed, text, without
 from ...types import End, Start
-from .. import peek, turns
-from ..session import Lines, Session, parse_time, rows_of, sessions_of_rows, split_glued
+from .. import turns
+from ..session import Lines, Session, parse_time, sessions_of_rows
 from ..transcript import Transcript
+from .chat_rows import SWIFT, first_chat, is_anthropic, is_chat, rows_in
 
 NAME = "openai-chat"
 ANTHROPIC = "anthropic-messages"
 SURE = 10  # many formats have messages with roles
-_SWIFT = ("tool_call", "tool_response")
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function", *_SWIFT)
-_CUT = 60_000  # bytes: a head that is longer may be cut
-_MARKS = {"messageId", "ts"}  # of messages of Amp, of Cline
 #: Names under which rows keep what a model answered to their messages, and the other fields of a body with `choices`.
 _ANSWERS = ("response", "completion", "output")
 _OF_BODY = ("id", "object", "created", "model", "usage", "service_tier", "system_fingerprint")
@@ -38,78 +35,6 @@ _OF_BODY = ("id", "object", "created", "model", "usage", "service_tier", "system
 def recognise(path: Path, head: bytes) -> bool:
     """The first line, or the first object of a JSON list, has `messages` with roles; lines with an empty list may come before."""
     return first_chat(head) is not None
-
-
-def first_chat(head: bytes) -> dict[str, Any] | None:
-    """The first row of a file of chats, empty where the head cuts it. None where the file begins with something else."""
-    start = head.lstrip()
-    if not start.startswith((b"{", b"[")) or b'"role"' not in start:
-        return None
-    if start.startswith(b"[") and _is_talk(talk := _first_list(start)):
-        return {"messages": talk}
-    if b'"messages"' not in start:
-        return None
-    try:
-        lines = [v for line in start.split(b"\n")[:50] if line.strip() for v in [peek.value(line)]] if b"\n{" in start else []
-    except InvalidInput:
-        lines = []
-    odd = [v for v in lines if isinstance(v, dict) and v.get("messages") == []]
-    if odd:
-        rest = next((v for v in lines if v not in odd), None)
-        return rest if _is_chat(rest) else None
-    try:
-        first = peek.value(start.split(b"\n", 1)[0])
-    except InvalidInput:
-        if len(head) < 65536:
-            try:
-                first = peek.value(head)
-            except InvalidInput:
-                return None
-        else:  # one long line, or an indented file
-            begun = start.replace(b" ", b"").replace(b"\n", b"")
-            return {} if begun.startswith((b'{"messages":[{"role"', b'[{"messages":[{"role"')) else None
-    if isinstance(first, list):
-        first = first[0] if first else None
-    return first if _is_chat(first) else None
-
-
-def _first_list(start: bytes) -> Any:
-    """The list of a first line, or that a whole file is; of lists in it, the first. Of a longer one, what is in the head."""
-    for part in (start.split(b"\n", 1)[0], start):
-        try:
-            value = peek.value(part)
-        except InvalidInput:
-            continue
-        return value[0] if isinstance(value, list) and value and isinstance(value[0], list) else value
-    return split_glued(start.lstrip(b"[ \t\r\n"))[0] if len(start) > _CUT else None
-
-
-def _is_talk(value: Any) -> bool:
-    """Whether a list is a talk in which a model answered."""
-    return (
-        turns.are_turns(value)
-        and all("role" in m and not _MARKS & m.keys() for m in value)
-        and any(m["role"] == "assistant" for m in value)
-    )
-
-
-def _is_chat(value: Any) -> bool:
-    messages = obj(value).get("messages")
-    if not isinstance(messages, list) or not messages or not all(obj(m).get("role") in _ROLES for m in messages[:5]):
-        return False
-    return not any(_MARKS & m.keys() for m in dicts(messages))
-
-
-def is_anthropic(row: dict[str, Any]) -> bool:
-    """Whether the messages or tools of a row are in Anthropic's shape."""
-    return turns.are_anthropic(items(row.get("messages")), items(parsed(row.get("tools"))))
-
-
-def _is_said(system: Any) -> bool:
-    """Whether a field is a system prompt: a text, or blocks of text."""
-    return bool(system) and (
-        isinstance(system, str) or (isinstance(system, list) and all(text(obj(b).get("text")) for b in system))
-    )
 
 
 def read(path: Path) -> Iterator[Session]:
@@ -121,33 +46,24 @@ def read(path: Path) -> Iterator[Session]:
 def of_chats(path: Path, name: str) -> Iterator[Session]:
     """The sessions of a file whose first chat is of the format `name`. Raises InvalidInput where it is of the other."""
     lines = Lines(path)
-    rows = _rows(path, lines)
+    rows = rows_in(path, lines)
     before = []
     for row in rows:
         before.append(row)
-        if _is_chat(row):
+        if is_chat(row):
             found = ANTHROPIC if is_anthropic(row) else NAME
             if found != name:
                 raise InvalidInput(f"chat messages of the format {found}; expected {name}")
             break
     made = partial(_session, path)
-    yield from sessions_of_rows(chain(before, rows), lines, _is_chat, made, "line with chat messages")
+    yield from sessions_of_rows(chain(before, rows), lines, is_chat, made, "line with chat messages")
 
 
-def _rows(path: Path, lines: Lines) -> Iterator[Any]:
-    """The rows of a file. A list may be the file, with rows or as one talk, or stand in a line of its own."""
-    with path.open("rb") as file:
-        line, more = file.readline(), file.readline().strip()
-    if more and _is_talk(_first_list(line.lstrip(b"\xef\xbb\xbf"))):
-        rows: Iterator[Any] = (value for _, value in lines)
-    else:
-        rows = iter(rows_of(path, lines))
-    first = next(rows, None)
-    if "role" in obj(first):  # the file is one talk
-        yield {"messages": [first, *rows]}
-        return
-    for row in chain([first], rows):
-        yield {"messages": row} if _is_talk(row) else row
+def _is_said(system: Any) -> bool:
+    """Whether a field is a system prompt: a text, or blocks of text."""
+    return bool(system) and (
+        isinstance(system, str) or (isinstance(system, list) and all(text(obj(b).get("text")) for b in system))
+    )
 
 
 def _answer(value: dict[str, Any]) -> tuple[str, ...]:
@@ -182,7 +98,7 @@ def _replied(transcript: Transcript, value: dict[str, Any], held: tuple[str, ...
 def _session(path: Path, value: dict[str, Any], key: str, count: int) -> Session:
     name = ANTHROPIC if is_anthropic(value) else NAME
     messages: list[Any] = value["messages"]
-    if any(obj(m).get("role") in _SWIFT for m in messages):
+    if any(obj(m).get("role") in SWIFT for m in messages):
         messages = turns.chat(messages)
     answer = _answer(value)
     about = without(value, "messages", "tools", *answer)
