@@ -10,8 +10,9 @@ import pytest
 
 import odograph
 from odograph.proxy.service import Proxy
+from tests.llm_server import Answer, LLMServer
 from tests.proxy.test_passing import one
-from tests.proxy.test_whose import user
+from tests.proxy.test_whose import SYSTEM, ask, result, said, talk, user
 from tests.proxy.wire import Wire, json_answer
 
 
@@ -45,3 +46,19 @@ def test_codexs_agents_are_told_by_their_parents(store: odograph.Store, argument
         ("spawn_agent", action.id),
         ("review", root),
     ]
+
+
+@pytest.mark.parametrize("path", ["", "/t/r"])
+def test_agents_that_are_told_the_same_are_in_calls_of_their_own(store: odograph.Store, path: str) -> None:
+    """A model asks twice for the same: each agent is inside of the call that started it."""
+    calls = [ask("spawn", f"call_{n}", prompt="count the files") for n in range(2)]
+    script = [Answer(text="", tool_calls=calls), Answer(text="three"), Answer(text="four"), Answer(text="done")]
+    with LLMServer(script) as server, Proxy(store, [server.url]) as proxy:
+        talk(proxy, [SYSTEM, user("how many?")], path)
+        for _ in range(2):
+            talk(proxy, [{"role": "system", "content": "You count."}, user("count the files")], path)
+        results = [result(text, f"call_{n}") for n, text in enumerate(("three", "four"))]
+        talk(proxy, [SYSTEM, user("how many?"), said(script[0]), *results], path)
+    t = one(store)
+    counted = {s.record.parent: s.llm_calls[0].text for s in t.steps if s.agent is not None and s.record is not None}
+    assert counted == {a.id: a.result for a in t.actions} and len(counted) == 2
