@@ -136,6 +136,8 @@ class Asked:
     @cached_property
     def beside(self) -> str | None:
         """What a request is for that is not the work itself, told by its texts; None where nothing tells it."""
+        if self.items and _of(self.items[-1]).type == "compaction_trigger":  # Codex has the server sum up, and keeps its tools
+            return "compact"
         if self.tools:
             return None
         if self.request.get("max_tokens") == 1:
@@ -159,28 +161,29 @@ def _system_items(items: list[Any]) -> list[dict[str, Any]]:
     """The items of the system prompt that stand before an item of the user."""
     found: list[dict[str, Any]] = []
     for item in items:
-        role = _role(item)
+        role = _of(item).role
         if role not in ("system", "developer"):
             return found if role == "user" else []
         found.append(_parsed(item))
     return []
 
 
-class _Speaker(msgspec.Struct):
+class _Told(msgspec.Struct):
     role: Any = None
+    type: Any = None
 
 
-_speakers = msgspec.json.Decoder(_Speaker)
+_told = msgspec.json.Decoder(_Told)
 
 
-def _role(item: Any) -> Any:
-    """Who says an item; of bytes it is told without making objects of the rest."""
+def _of(item: Any) -> _Told:
+    """Who says an item, and of which kind it is; of bytes they are told without making objects of the rest."""
     if isinstance(item, msgspec.Raw):
         try:
-            return _speakers.decode(bytes(item)).role
+            return _told.decode(bytes(item))
         except msgspec.DecodeError:
-            return None
-    return item.get("role") if isinstance(item, dict) else None
+            return _Told()
+    return _Told(item.get("role"), item.get("type")) if isinstance(item, dict) else _Told()
 
 
 def _marks(items: Iterable[bytes]) -> list[bytes]:

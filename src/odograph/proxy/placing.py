@@ -30,7 +30,7 @@ from .asleep import RETRIED_NS, Asleep
 from .conversations import Asked
 from .passing import Passing
 from .senders import Sender, session_in
-from .trails import Attempt, Pending, Talk, Trail, answering, arguments_of
+from .trails import Attempt, Pending, Talk, Trail, answering, arguments_of, starting
 
 _MOST_TRAILS = 1000
 _MOST_TALKS = 1000  # of one trajectory
@@ -294,12 +294,7 @@ class Placer:
         if key is None or key[0] != "run":
             recent = itertools.islice(reversed(self._trails.values()), _MOST_LOOKED)
             trails += [t for t in recent if t.key[0] != "run" and t is not trail]
-        for one in trails:
-            for talk in one.talks:
-                for pending in (*talk.pending.values(), *(talk.done if agent is not None and one is trail else ())):
-                    if conversations.asks(pending.arguments, said):
-                        return talk, pending
-        return None
+        return starting(said, trails, done=trail if agent is not None else None)
 
     def _talk(self, trail: Trail, asked: Asked, address: Address, sender: Sender, started: tuple[Talk, Pending] | None) -> Talk:
         """A new conversation: of the trajectory's agent where it is the first, else of another agent."""

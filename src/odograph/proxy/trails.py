@@ -225,6 +225,19 @@ def answering(asked: Asked, trails: Iterable[Trail], *, left: bool = False) -> T
     return found[0] if len(found) == 1 else None
 
 
+def starting(said: list[str], trails: Iterable[Trail], done: Trail | None) -> tuple[Talk, Pending] | None:
+    """The tool call that started the agent whose user says this, and its conversation. Of several, one that started none yet.
+    `done`: the trail of which calls that have a result count, too."""
+    found = [
+        (talk, pending)
+        for one in trails
+        for talk in one.talks
+        for pending in (*talk.pending.values(), *(talk.done if one is done else ()))
+        if conversations.asks(pending.arguments, said)
+    ]
+    return next((each for each in found if not each[1].parent), found[0] if found else None)
+
+
 class Attempt(NamedTuple):
     """A call that failed and may be repeated: where and under which id it was recorded, when, and what was tried so far."""
 
