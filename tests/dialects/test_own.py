@@ -129,7 +129,7 @@ def test_a_dialect_that_makes_no_request_is_told(tmp_path: Path) -> None:
     start = "NAME = 'x.y'\nPATHS = ('/z',)\ndef request(model, system, history, tools, params, schema=None):\n    "
     for name, body, says in (
         ("a.py", "raise ValueError('boo')", "the dialect 'x.y' failed in request(): ValueError: boo"),
-        ("b.py", "return 3", "the dialect x.y can't make a request: it gives no dict, but 3"),
+        ("b.py", "return 3", "the dialect 'x.y' gave in request() int; dict was expected"),
     ):
         (tmp_path / name).write_text(start + body)
         judge = Judge("m", "http://127.0.0.1:9", dialect=str(tmp_path / name))

@@ -266,10 +266,7 @@ class Judge:
         first = messages[0] if messages[0]["role"] == "system" else None
         history = self._dialect.history(messages[1:] if first else messages)
         system = first["content"] if first else None
-        body: Any = self._dialect.request(self.model, system, history, [], self._params, schema)
-        if not isinstance(body, dict):
-            raise InvalidInput(f"the dialect {self._dialect.NAME} can't make a request: it gives no dict, but {body!r:.80}")
-        return body
+        return self._dialect.request(self.model, system, history, [], self._params, schema)
 
     def _longest(self, body: dict[str, Any]) -> int:
         """Tokens that an answer may take: the limit that the request sets, else the longest answer so far."""
