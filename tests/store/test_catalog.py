@@ -15,6 +15,7 @@ import pytest
 import odograph
 from odograph.store import rows, text
 from odograph.store.lines import File
+from odograph.types import Start
 
 
 def fill(store: odograph.Store, count: int = 3) -> list[str]:
@@ -118,6 +119,18 @@ def test_ids_by_unique_prefix_or_suffix(store: odograph.Store) -> None:
         store.trajectory("xyz")
     with pytest.raises(odograph.NotFound):
         store.trajectory("")
+
+
+def test_a_part_of_several_ids_names_five_of_them(store: odograph.Store) -> None:
+    """The sentence shows the first five ids, and says where there are more."""
+    for id in [*(f"run-{n}" for n in range(6)), *(f"{n}-end" for n in range(5))]:
+        store.add([Start(trajectory=id, id=f"start of {id}", time=1, seq=1)])
+    with pytest.raises(
+        odograph.NotFound, match=r"'run-' is not one trajectory but several: run-0, run-1, run-2, run-3, run-4, ...$"
+    ):
+        store.trajectory("run-")
+    with pytest.raises(odograph.NotFound, match=r"'-end' is not one trajectory but several: 0-end, 1-end, 2-end, 3-end, 4-end$"):
+        store.trajectory("-end")
 
 
 def test_search_finds_messages_answers_and_results(store: odograph.Store) -> None:
