@@ -415,6 +415,7 @@ def test_a_run_that_goes_on_while_a_seal_takes_its_beginning_counts_each_step_on
 
         act()
         assert [(s.steps, s.actions) for s in store.summaries()] == [(1, 1)]
+        made = (store.root / "catalog.sqlite").stat().st_ino
 
         def late(stage: str) -> None:
             if stage == "rows":
@@ -427,6 +428,7 @@ def test_a_run_that_goes_on_while_a_seal_takes_its_beginning_counts_each_step_on
         act()
         for again in (other, store, odograph.open(store.root)):
             assert [(s.steps, s.actions) for s in again.summaries()] == [(3, 3)]
+        assert (store.root / "catalog.sqlite").stat().st_ino == made  # it learnt what was sealed, and was not made anew
     store.seal()
     assert [(s.steps, s.actions) for s in cold(store).summaries()] == [(3, 3)]
     rows = [row for path in (store.root / "lake" / "trajectories").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
