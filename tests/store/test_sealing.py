@@ -138,6 +138,33 @@ def test_a_store_seals_by_itself_beyond_a_size(tmp_path: Path) -> None:
         odograph.open(store.root, seal_at=5)
 
 
+def test_messages_that_are_sealed_before_their_call_are_of_the_call(store: odograph.Store, tmp_path: Path) -> None:
+    """A killed writer, or another machine's file, can leave messages whose call comes in the next file: a seal in between loses
+    nothing, also for a catalog that is made anew."""
+    (id,) = fill(store, 1)
+    whole = store.trajectory(id).to_dict()
+    store.close()
+    path = store.root / "journal" / journals(store)[0]
+    header, *lines = path.read_bytes().splitlines(keepends=True)
+    messages = [line for line in lines if json.loads(line)["kind"] == "message"]
+    assert messages
+    new = tmp_path / "new" / "journal"
+    new.mkdir(parents=True)
+    (new / path.name).write_bytes(header + b"".join(messages))
+    with odograph.open(new.parent) as parted:
+        parted.seal()
+        assert parted.count() == cold(parted).count() == 0
+        rest = (
+            msgspec.json.encode({**json.loads(header), "part": 1})
+            + b"\n"
+            + b"".join(line for line in lines if line not in messages)
+        )
+        (new / f"{path.stem}.1.jsonl").write_bytes(rest)
+        for _ in range(2):
+            assert parted.trajectory(id).to_dict() == cold(parted).trajectory(id).to_dict() == whole
+            parted.seal()
+
+
 def test_a_trajectory_in_several_commits_of_a_seal_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trajectory whose journals two commits of one seal take is one trajectory of what `seal` returns."""
     with store.record(task="one") as run:
