@@ -149,10 +149,10 @@ def test_what_no_row_may_hold_is_read_no_further(tmp_path: Path, monkeypatch: py
     read: set[str] = set()
     whole = Opened.read
 
-    def reading(file: Opened, columns: Any = None, groups: Any = None) -> Any:
+    def reading(file: Opened, columns: Any = None, groups: Any = None, **how: Any) -> Any:
         if file.table is scan.RECORDS:
             read.update(columns)
-        return whole(file, columns, groups)
+        return whole(file, columns, groups, **how)
 
     monkeypatch.setattr(Opened, "read", reading)
     with filled(tmp_path, ["hay", "stack"]) as store:

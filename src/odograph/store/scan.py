@@ -118,13 +118,13 @@ def _may_hold(file: Opened, group: int, runs: Sequence[str]) -> Any:
     pa = arrow()
     import pyarrow.compute as compute
 
-    rows, at = file.read(_LOOKED, [group]), None
+    rows, at = file.read(_LOOKED, [group], alone=True), None
     for run in runs:
         held = compute.indices_nonzero(_holds(pa, compute, rows, run))
         if not len(held):
             return None
         rows, at = rows.take(held), held if at is None else at.take(held)
-    more = file.read(_MORE, [group]).take(at)
+    more = file.read(_MORE, [group], alone=True).take(at)
     return pa.table([*rows.columns, *more.columns], names=[*_LOOKED, *_MORE])
 
 
