@@ -15,6 +15,7 @@ from typing import Any
 from ..codec import encode
 from ..errors import NotFound
 from ..totals import by_name
+from . import scan
 from .figures import ORDER, Figures, Reading
 from .filters import EVERY, Filters
 from .indexing import as_rewards, searchable, standing_of, uses_with
@@ -268,7 +269,7 @@ class Catalog(Kept):
         found = {unpacked(id) for (id,) in self._rows(HAVING, (words,))}  # first: what is sealed meanwhile is in both
         while self._lake.exists:
             try:
-                found |= {one[0] for one in self._lake.matching(words)}
+                found |= scan.trajectories(self._lake, words)
                 break
             except Gone:  # a compaction merged files: what they held is in another one
                 continue
@@ -293,4 +294,4 @@ class Catalog(Kept):
         for key, kind, step, name, start, stop in rows:
             found = searchable(read_range(self._journal / name, start, stop).rstrip(b"\n"))
             yield Hit(unpacked(key), kind, step, found[3] if found else "")
-        yield from (Hit(*found) for found in self._lake.matching(words, files))
+        yield from (Hit(*found) for found in scan.matching(self._lake, words, files))

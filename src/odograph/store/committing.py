@@ -16,7 +16,7 @@ from .lake import Lake, Part
 from .layout import FACTS, RECORDS, TABLES, TRAJECTORIES
 from .rows import alone, unpacked_rewards
 
-_GROUP = 1 << 19  # compressed bytes of a row group of `records`: a trajectory costs the reading of its row group
+_GROUP = 1 << 18  # compressed bytes of a row group of `records`: a trajectory costs the reading of its row group
 _ROWS = 1 << 14  # rows of a row group of `records` at most: small ones, as late rewards are, compress to little
 _FACT_ROWS = 1 << 17
 _SUMMARY_ROWS = 1 << 16

@@ -1,4 +1,4 @@
-"""The sealed tier as readers see it: the live files, one trajectory's lines out of its row groups, a search of the text.
+"""The sealed tier as readers see it: the live files, their row groups, and one trajectory's lines out of these.
 
 Knows nothing of the journal and of the catalog, which keeps where each trajectory's rows are.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from .. import forking
+from ..bulk import ahead
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..tables.commits import Commits, opened_in
@@ -25,7 +26,6 @@ from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
 from ..tables.values import rows_of, values_of
-from .indexing import searchable
 from .layout import DAMAGED, RECORDS, TABLES, TRAJECTORIES, line_of
 from .lines import Damage, Gone, is_folder
 from .source import Raw
@@ -243,9 +243,9 @@ class Lake:
             key = (path, group)
             found = self._groups.get(key)
             if found is None:
-                while len(self._groups) >= _FILES or sum(one.nbytes for one in self._groups.values()) > _KEPT:
+                while len(self._groups) >= _FILES or sum(one.get_total_buffer_size() for one in self._groups.values()) > _KEPT:
                     self._groups.popitem(last=False)
-                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group])
+                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
             self._groups.move_to_end(key)
             return found
 
@@ -278,8 +278,28 @@ class Lake:
         backwards: bool = False,
         damaged: Callable[[DamagedFile], None] | None = None,
     ) -> Iterator[Any]:
-        """The row groups of a file, one at a time. Raises DamagedFile, or gives it to `damaged` and leaves the row group out;
-        where a compaction took the file out, raises Gone then."""
+        """The row groups of a file, one at a time. See `each`."""
+        return self.each(path, table, lambda file, group: file.read(columns, [group]), backwards=backwards, damaged=damaged)
+
+    def each(
+        self,
+        path: str,
+        table: Table,
+        read: Callable[[Opened, int], Any],
+        *,
+        backwards: bool = False,
+        damaged: Callable[[DamagedFile], None] | None = None,
+        threads: int = 1,
+    ) -> Iterator[Any]:
+        """What `read` makes of each row group of a file, in order. Raises DamagedFile, or gives it to `damaged` and leaves the
+        row group out; where a compaction took the file out, raises Gone then. `threads`: row groups that are read at once."""
+
+        def tried(group: int) -> Any:
+            try:
+                return read(file, group)
+            except DamagedFile as error:
+                return error
+
         try:
             file = self.open(path, table)
         except DamagedFile as error:
@@ -290,16 +310,14 @@ class Lake:
             return
         with file:
             order = range(file.groups)
-            for group in reversed(order) if backwards else order:
-                try:
-                    found = file.read(columns, [group])
-                except DamagedFile as error:
-                    if damaged is None:
-                        raise
-                    self._still_live(path, table)
-                    damaged(error)
-                else:
+            for found in ahead(tried, reversed(order) if backwards else order, min(threads, file.groups)):
+                if not isinstance(found, DamagedFile):
                     yield found
+                elif damaged is None:
+                    raise found
+                else:
+                    self._still_live(path, table)
+                    damaged(found)
 
     def summaries_in(self, paths: Iterable[str], damaged: Callable[[DamagedFile], None] | None = None) -> Iterator[Any]:
         """The rows of files of `trajectories`, some thousand at once, as Arrow tables. `damaged`: see `batches`."""
@@ -344,49 +362,6 @@ class Lake:
                 which = chosen(file.read(["id"], [group]).column("id"))
                 if compute.any(which).as_py():
                     yield file.read(groups=[group]).filter(which)
-
-    # --- text ---------------------------------------------------------------------------------------------------------
-
-    def matching(self, query: str, paths: Sequence[str] | None = None) -> Iterator[tuple[str, str, int | None, str]]:
-        """(trajectory, kind, step, text) of each row that holds all words of a full-text query, those of the newest files first.
-        `paths`: the files that are looked at, else all.
-
-        Rows that may hold the longest plain word are looked at as SQLite's full text would: both tiers find the same.
-        """
-        pa = arrow()
-        import pyarrow.compute as compute
-
-        words = [word for word in _plain_words(query) if word]
-        word = max(words, key=len, default="")
-        look = sqlite3.connect(":memory:")
-        try:
-            look.execute("create virtual table search using fts5(text, content='', tokenize='unicode61')")
-            for path in reversed(self.files(RECORDS.name) if paths is None else paths):
-                for batch in self.batches(path, RECORDS, _SEARCHED, backwards=True, damaged=self.left_out):
-                    if word:
-                        batch = batch.filter(_may_hold(pa, compute, batch, word))
-                    yield from self._found(look, query, rows_of(batch))
-        finally:
-            look.close()
-
-    def _found(
-        self, look: sqlite3.Connection, query: str, rows: list[dict[str, Any]]
-    ) -> Iterator[tuple[str, str, int | None, str]]:
-        texts: dict[int, tuple[str, str, int | None, str]] = {}
-        for number, row in enumerate(rows):
-            if row["kind"] == DAMAGED:
-                continue
-            try:
-                found = searchable(line_of({**_NOTHING, **row})[2])
-            except DAMAGE:
-                continue
-            if found is not None:
-                kind, trajectory, step, text = found
-                texts[number] = trajectory, kind, step, text
-        look.executemany("insert into search(rowid, text) values(?,?)", [(n, text[3]) for n, text in texts.items()])
-        for (number,) in look.execute("select rowid from search where search match ? order by rowid desc", (query,)).fetchall():
-            yield texts[number]
-        look.execute("insert into search(search) values('delete-all')")
 
     def examine(self) -> dict[str, Any]:
         """How much is sealed, in which files, what belongs to no commit, and what of a file `damages` compares with checksums."""
@@ -461,24 +436,6 @@ def in_pieces(rows: Any) -> Iterator[Any]:
     """An Arrow table, some thousand rows at once."""
     for start in range(0, rows.num_rows, _NEAR):
         yield rows.slice(start, _NEAR)
-
-
-_SEARCHED = ("trajectory", "kind", "step", "agent", "name", "stream", "n", "body", "schema_version")
-_NOTHING: dict[str, Any] = dict.fromkeys(RECORDS.names)
-
-
-def _plain_words(query: str) -> list[str]:
-    """The words of ASCII letters and digits in a full-text query."""
-    return "".join(c if c.isascii() and c.isalnum() else " " for c in query.replace(" AND ", " ")).split()
-
-
-def _may_hold(pa: Any, compute: Any, batch: Any, word: str) -> Any:
-    """Which rows may hold a word: letters with accents and escapes may stand for plain ones."""
-    body = batch.column("body")
-    may: Any = compute.or_(compute.invert(compute.string_is_ascii(body)), compute.match_substring(body, "\\u"))
-    for name in ("body", "agent", "name"):
-        may = compute.or_kleene(may, compute.match_substring(batch.column(name), word, ignore_case=True))
-    return compute.fill_null(may, False)
 
 
 Parts = Callable[[str], list[Part]]
