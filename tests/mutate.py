@@ -87,6 +87,18 @@ _SWAPS: dict[type, type] = {
 }  # fmt: skip
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Tells coverage which test runs. It would take a function of hypothesis, `test_function`, for the test that hypothesis runs."""
+    measured = Coverage.current()
+    assert measured is not None
+    measured.switch_context(item.nodeid)
+    try:
+        yield
+    finally:
+        measured.switch_context("")
+
+
 def _is_tuned(node: ast.AST) -> bool:
     value = node.value if isinstance(node, ast.Constant) else None
     return (type(value) is int and value >= _TUNED) or (type(value) is float and not value.is_integer())
@@ -232,7 +244,7 @@ class Tests:
             compileall.compile_dir(folder / "src", quiet=1, invalidation_mode=mode)
             config.write_text(
                 f"[run]\ndata_file={data}\nbranch=true\nparallel=true\nsource={folder / 'src'}\nconcurrency=thread,multiprocessing\n"
-                "dynamic_context=test_function\ncontext=${PYTEST_CURRENT_TEST-}\npatch=_exit\nsigterm=true\n"
+                "context=${PYTEST_CURRENT_TEST-}\npatch=_exit\nsigterm=true\n"
             )
             self._env["COVERAGE_PROCESS_START"] = str(config)  # for the processes that tests start, too
             begins = [sys.executable, "-c", "import sys; sys.exit('coverage' not in sys.modules)"]
@@ -240,7 +252,7 @@ class Tests:
                 sys.exit(
                     f"coverage does not begin with {sys.executable}: its .pth file is missing there; use the Python of `make`"
                 )
-            self._run(tests, f"--junitxml={times}.part", "--maxfail=20", "--timeout=600")
+            self._run(tests, "-p", "tests.mutate", f"--junitxml={times}.part", "--maxfail=20", "--timeout=600")
             del self._env["COVERAGE_PROCESS_START"]
             whole = Coverage(config_file=str(config))
             whole.combine()
@@ -269,7 +281,7 @@ class Tests:
 
     @staticmethod
     def _name(context: str) -> str:
-        """How pytest calls a test: coverage and its report call it `tests.part.test_a.test_b`, processes `tests/part/test_a.py::test_b[1] (call)`."""
+        """How pytest calls a test: its report calls it `tests.part.test_a.test_b`, coverage `tests/part/test_a.py::test_b[1] (call)`."""
         context = context.rpartition("|")[2].partition("[")[0].partition(" ")[0]
         if "::" in context:
             return context

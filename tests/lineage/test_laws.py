@@ -89,6 +89,16 @@ def test_an_edit_that_changes_no_id_is_none() -> None:
     assert (node.kind, node.edits) == ("extends", [])
 
 
+def test_an_edit_of_an_older_answer_that_changes_no_id_is_none() -> None:
+    h = History()
+    call = h.call([1, 2], [10, 11, 12])
+    h.call([1, 2, 10, 11, 12, 50], [20])
+    h.edit(call, [Kept(0, 1), Literal([11]), Kept(2, 3)])
+    h.call([1, 2, 10, 11, 12, 50, 20, 60], [30])
+    chain = h.chain()
+    assert [(n.kind, n.edits) for n in chain.nodes] == [("start", []), ("extends", []), ("extends", [])]
+
+
 # --- attempts -----------------------------------------------------------------------------------------------------------------
 
 

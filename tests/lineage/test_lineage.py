@@ -137,6 +137,36 @@ def test_runs_that_match(a: list[int], b: list[int]) -> None:
         i0, j0 = i + n, j + n
 
 
+@given(
+    seed=SEEDS,
+    size=st.sampled_from([40, 600, 1500, 3000]),
+    vocabulary=st.sampled_from([2, 50, 5000, None]),
+    each=st.sampled_from([2, 5, 6, 18, None]),
+)
+@settings(max_examples=80, deadline=None)
+def test_runs_of_a_context_that_was_cut_and_written_into_match(
+    seed: int, size: int, vocabulary: int | None, each: int | None
+) -> None:
+    """Pieces are taken out of a context and put in at a few places, and other tokens stand at each second, fifth or so. Runs are equal
+    and in order in both, and as long as they can be; where each id occurs once (`vocabulary` None), all that was kept is found."""
+    chance = random.Random(seed)
+    a = [chance.randrange(vocabulary) if vocabulary else n for n in range(size)]
+    b = list(a)
+    new = iter(range(size, 1 << 30))
+    for at in range(chance.randrange(each), size, each) if each else ():
+        b[at] = next(new)
+    for _ in range(chance.randint(0, 8)):
+        at = chance.randint(0, len(b))
+        b[at : at + chance.choice((0, 1, 3, 20, 300))] = [next(new) for _ in range(chance.choice((0, 1, 5, 40)))]
+    b += [next(new) for _ in range(chance.choice((0, 40)))]
+    i0 = j0 = found = 0
+    for i, j, n in matches(a, b):
+        assert n > 0 and i >= i0 and j >= j0 and a[i : i + n] == b[j : j + n]
+        assert not found or (i, j) != (i0, j0), "two runs that are one"
+        i0, j0, found = i + n, j + n, found + n
+    assert vocabulary or found == len(set(a) & set(b))
+
+
 def test_long_lists_are_matched_in_near_linear_time() -> None:
     """A context of 100,000 tokens of which the first half is gone, and some are changed: all else is found, at about ten times the cost of a tenth."""
     chance = random.Random(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from functools import partial
@@ -99,6 +100,75 @@ def test_of_several_edits_those_that_the_prompt_shows_are_confirmed() -> None:
     h.call([1, 2, 10, 77, 12, 13, 50], [20])
     chain = h.chain()
     assert chain.nodes[1].kind == "declared" and chain.nodes[1].edits == [kept.id] and list(chain.problems) == [lost.id]
+
+
+def test_an_edit_that_a_prompt_has_shown_stands_under_a_later_one() -> None:
+    """A second edit of the same answer is made when the context has the first: the next prompt has both, and declares the second."""
+    h = History()
+    call = h.call([1, 2], [10, 11, 12, 13])
+    h.edit(call, [Kept(0, 1), Literal([77]), Kept(2, 4)])
+    h.call([1, 2, 10, 77, 12, 13, 50], [20])
+    second = h.edit(call, [Kept(0, 3), Literal([88])])
+    h.call([1, 2, 10, 77, 12, 88, 50, 20, 60], [30])
+    chain = h.chain()
+    assert (chain.nodes[2].kind, chain.nodes[2].edits, chain.problems) == ("declared", [second.id], {})
+
+
+def test_of_two_late_edits_the_one_that_the_prompt_shows_is_declared() -> None:
+    """Both are recorded after the call that saw one of them; the other takes effect behind the last call."""
+    h = History()
+    call = h.call([1, 2], [10, 11, 12, 13])
+    h.call([1, 2, 10, 99, 12, 13, 50], [20])
+    shown, later = (h.edit(call, [Kept(0, n), Literal([99]), Kept(n + 1, 4)]) for n in (1, 3))
+    chain = h.chain()
+    assert (chain.nodes[1].kind, chain.nodes[1].edits, chain.last_edits) == ("declared", [shown.id], [later.id])
+    assert chain.problems == {} and chain.last.ids == [1, 2, 10, 99, 12, 99, 50, 20]
+
+
+def test_an_edit_may_keep_tokens_of_another_answer() -> None:
+    """What stands in the second answer now is what the first call sampled: the next prompt shows it, and it is stale there."""
+    h = History()
+    first = h.call([1], [10, 11])
+    second = h.call([1, 10, 11, 5], [20, 21], [30, 31])
+    edit = h.edit(second, [Kept(0, 1), Kept(0, 1, call=first.id), Kept(1, 2, choice=1)])
+    h.call([1, 10, 11, 5, 20, 10, 31, 60], [40])
+    chain = h.chain()
+    node = chain.nodes[2]
+    assert (node.kind, node.edits, chain.problems) == ("declared", [edit.id], {})
+    kept = [(s.ids, s.call, s.choice, s.start, s.response) for s in node.view.segments if s.edit]
+    assert kept == [([10], first.id, 0, 0, (second.id, 0)), ([31], second.id, 1, 1, (second.id, 0))]
+    assert h.rows("mask")[0] == ([1, 10, 11, 5, 20, 10, 31, 60, 40], "011010001")
+
+
+def test_an_edit_that_takes_a_whole_older_answer_out_is_declared() -> None:
+    h = History()
+    call = h.call([1, 2], [10, 11])
+    h.call([1, 2, 10, 11, 50], [20])
+    edit = h.edit(call, [])
+    h.call([1, 2, 50, 20, 60], [30])
+    node = h.chain().nodes[2]
+    assert (node.kind, node.edits) == ("declared", [edit.id])
+
+
+@pytest.mark.parametrize("unknown", ["choice", "ids"])
+def test_an_edit_of_an_answer_without_ids_says_so(unknown: str) -> None:
+    h = History()
+    call = h.call([1], [10, 11])
+    if unknown == "choice":
+        edit, why = h.edit(call, [Kept(0, 1)], choice=3), f"its call {call.id} has no choice 3 with token ids here"
+    else:
+        edit = h.edit(h.call([1, 10, 11, 5]), [Kept(0, 1)])
+        why = f"its call {edit.base} is none of this policy's with token ids, or was asked again"
+    assert h.chain().problems == {edit.id: why}
+
+
+def test_an_edit_beside_messages_that_are_fewer_than_before() -> None:
+    """The prompt shows the edit, and its messages no answer at all, as with a history that was folded into one message."""
+    h = History()
+    edit = h.edit(h.call([1, 2, 5], [10, 11, 12], **asked(("user", "q"))), [Kept(0, 1), Literal([77]), Kept(2, 3)])
+    h.call([1, 3, 5, 10, 77, 12, 50], [20], **asked(("user", "what was said")))
+    node = h.chain().nodes[1]
+    assert (node.kind, node.edits) == ("summary", [edit.id])
 
 
 def test_what_was_changed_beside_an_edit_is_not_swallowed() -> None:
@@ -224,6 +294,11 @@ _ANSWER, _NEXT = message("assistant", "a"), message("user", "r")
             [*_TOLD, message("assistant", "b", tool_calls=tool_call('{"x": 1}')), _ANSWER, _NEXT],
             "rewrite",
         ),
+        (
+            [*_TOLD, *[message("user", "go")] * 2],
+            [_TOLD[0], message("user", "x"), message("user", "go"), _ANSWER, _NEXT],
+            "summary",
+        ),
         ([*_TOLD, message("assistant", None)], [*_TOLD, message("assistant", ""), _ANSWER, _NEXT], "template"),
         ([*_TOLD, message("assistant", 5)], [*_TOLD, message("assistant", 6), _ANSWER, _NEXT], "rewrite"),
         ([*_TOLD, message("assistant", "b", reasoning="why")], [*_TOLD, message("assistant", "b"), _ANSWER, _NEXT], "reasoning"),
@@ -276,6 +351,26 @@ def test_a_hand_off_inside_of_a_tool_stays_inside() -> None:
         if name is not None:
             parent = h.add(Action, step=step, name=name, ok=True, parent=began.id).id
     assert [len(chain.nodes) for chain in chains(h.trajectory)] == [1, 3]
+
+
+def test_what_is_in_no_step_and_in_no_tool_is_of_the_runs_conversation() -> None:
+    """A call before the first step goes on in it; what two tools ask of one agent are two conversations beside it."""
+    h = History()
+    h.add(LLMCall, model="m", response="x", prompt_token_ids=[1], tokens=[Tokens(token_ids=[10])])
+    h.call([1, 10, 5], [11])
+    for step in (1, 2):
+        action = h.add(Action, step=0, name="ask_b", parent="r3")
+        h.add(StepStart, step=step, parent=action.id)
+        h.add(LLMCall, step=step, model="m", response="x", prompt_token_ids=[step], tokens=[Tokens(token_ids=[20])])
+    assert [[n.prompt[0] for n in chain.nodes] for chain in chains(h.trajectory)] == [[1, 1], [1], [2]]
+
+
+def test_the_lineage_of_one_agent_has_no_other_ones_calls() -> None:
+    h = History()
+    for agent in ("a", "b", None):
+        h.call([1], [10], agent=agent)
+    assert [[n.call.agent for n in chain.nodes] for chain in chains(h.trajectory, agent="b")] == [["b"]]
+    assert [[n.call.agent for n in chain.nodes] for chain in chains(h.trajectory, agent="a")] == [["a", None]]
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -418,6 +513,14 @@ def test_choices_of_one_number_are_all_accounted_for() -> None:
         assert list(found) == [] and found.report.calls_left_out == {"token ids that are no whole numbers": 1}
 
 
+def test_choices_are_told_by_their_numbers_in_whatever_order_they_come() -> None:
+    choices = [{"index": n, "message": {"content": "x"}, "token_ids": [n + 2]} for n in (1, 0)]
+    h = History()
+    h.add(StepStart, step=0, parent="r1")
+    h.add(LLMCall, step=0, model="m", response={"prompt_token_ids": [1], "choices": choices})
+    assert h.chain().nodes[0].responses == {0: [2], 1: [3]}
+
+
 # --- text between tokens ------------------------------------------------------------------------------------------------------
 
 
@@ -475,6 +578,23 @@ def test_tokens_at_the_edge_of_kept_text_are_retokenized() -> None:
     """What the model wrote in a token that is cut is `retokenized`; what the editor wrote is `inserted`; whole tokens stay."""
     made, _ = edited("hello world", Bytes().encode("hello world"), [Kept(0, 4), Literal(text="ab"), Kept(5, 11)])
     assert made == [("retokenized", [*b"hell"]), ("inserted", [258]), ("sampled", [257])]
+    made, _ = edited("hello world", Bytes().encode("hello world"), [Kept(2, 11)])
+    assert made == [("retokenized", [*b"llo"]), ("sampled", [257])]
+    made, _ = edited("hello world", Bytes().encode("hello world"), [Kept(0, 8)])
+    assert made == [("sampled", [256]), ("retokenized", [*b" wo"])]
+
+
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [([(0, 2)], [*b"ab"]), ([(2, 4)], [*b"cd"]), ([(1, 4)], [*b"b", 999, *b"cd"]), ([(0, 2), (2, 4)], [*b"abcd"])],
+)
+def test_a_token_that_shows_no_text_is_kept_where_kept_text_stands_on_both_sides(
+    kept: list[tuple[int, int]], left: list[int]
+) -> None:
+    """A mark in the midst of an answer goes with what was changed beside it: nobody said that it stays."""
+    ids = [*b"ab", Bytes.END, *b"cd"]
+    _, chain = edited("abcd", ids, [Literal(text="!"), *(Kept(*k) for k in kept)])
+    assert not chain.problems and chain.last.ids == [1, *b"!", *left]
 
 
 def test_edits_of_both_channels_of_one_answer() -> None:
@@ -495,6 +615,8 @@ def test_an_edit_of_text_counts_from_where_the_text_begins() -> None:
     made, chain = edited("hello world", Bytes().encode("sohello world"), [Kept(5, 11)], message={"reasoning_content": "so"})
     assert not chain.problems
     assert Bytes().decode([id for _, ids in made for id in ids]) == "so world"
+    made, _ = edited("hello world", Bytes().encode("sohello world"), [Kept(0, 5)], message={"reasoning_content": "so"})
+    assert made == [("sampled", [*b"so", 256])]
 
 
 def test_ids_in_an_edit_of_text_are_the_text_that_they_say() -> None:
@@ -509,6 +631,23 @@ def test_an_edit_of_text_needs_no_tokenizer_where_the_backend_told_the_text_of_e
     choice = {"index": 0, "message": {"content": "hello world!"}, "logprobs": {"content": told}}
     h.edit(h.call([1], [10, 11, 12], response={"choices": [choice]}), [Kept(0, 5), Kept(11, 12)], unit="char")
     assert h.chain().problems == {} and h.chain().last.ids == [1, 10, 12]
+
+
+def test_ids_in_an_edit_of_text_need_a_tokenizer() -> None:
+    """Nobody says the text that they are: the edit is not used, and no token is lost silently."""
+    h = History()
+    told = [{"token": token, "logprob": -0.5} for token in ("hello", "!")]
+    choice = {"index": 0, "message": {"content": "hello!"}, "logprobs": {"content": told}}
+    edit = h.edit(h.call([1], [10, 11], response={"choices": [choice]}), [Kept(0, 5), Literal([12])], unit="char")
+    assert h.chain().problems == {edit.id: "it puts token ids into text, and no tokenizer says what they say"}
+    assert h.chain().last.ids == [1, 10, 11]
+
+
+@pytest.mark.parametrize("other", [{"call": "r9"}, {"choice": 1}])
+def test_an_edit_of_text_keeps_text_of_its_own_answer_alone(other: dict[str, Any]) -> None:
+    """Where each token of another answer's text stands is not known here: the edit is not used, and says so."""
+    _, chain = edited("hello world", Bytes().encode("hello world"), [Kept(0, 5, **other)])
+    assert list(chain.problems.values()) == ["it keeps text of another response"] and len(chain.last.ids) == 3
 
 
 def test_what_stands_behind_a_change_nobody_declared_is_stale() -> None:
@@ -627,6 +766,13 @@ def test_what_an_edit_cut_of_the_last_answer_is_not_trained_in_a_demonstration()
         assert h.rows("env", deleted=False) == [([1, 2, 10, 11, 12, 13], mask)]
 
 
+def test_an_answer_that_an_edit_took_out_whole_is_not_trained_in_a_demonstration() -> None:
+    h = History()
+    h.edit(h.call([1, 2], [10, 11]), [])
+    h.call([1, 2, 50], [20])
+    assert h.rows("env", deleted=False) == [([1, 2, 50, 20], "0001")]
+
+
 def test_what_was_cut_later_of_an_answer_that_was_edited_is_not_trained() -> None:
     """An edit put a token into an answer; a later prompt has the answer up to there. What stands behind it was cut, too."""
     h = History()
@@ -651,12 +797,70 @@ def test_what_was_put_between_tokens_of_an_answer_stands_in_the_answer() -> None
     assert put.response == (call.id, 0)
 
 
+def test_a_context_that_begins_anew_has_nothing_put_in_between() -> None:
+    """All tokens of the one before are gone; what stands there now came after them."""
+    h = History()
+    h.call([1, 2], [10])
+    h.call([9, 8], [20])
+    node = h.chain().nodes[1]
+    assert (node.kind, node.deleted, node.inserted) == ("rewrite", 3, 0)
+
+
+def test_what_was_put_behind_an_answer_stands_in_none() -> None:
+    h = History()
+    h.call([1], [10, 11])
+    h.call([1, 10, 11, 50], [20])
+    h.call([1, 10, 11, 99, 50, 20, 60], [30])
+    (put,) = [s for s in h.chain().nodes[2].view.segments if s.ids == [99]]
+    assert put.response is None
+
+
+@pytest.mark.parametrize(
+    "runs", [[Kept(0, 1), Kept(2, 3), Kept(4, 6)], [Kept(2, 3), Kept(1, 2), Kept(3, 4)], [Kept(2, 3), Kept(0, 1), Kept(1, 2)]]
+)
+def test_what_is_left_of_an_answer_says_where_it_stood_there(runs: list[Kept | Literal]) -> None:
+    """Each token that is left is told by its number in the answer; neighbours there that are neighbours here are one segment."""
+    h = History()
+    h.edit(h.call([1], [10, 11, 12, 13, 14, 15]), runs)
+    left = [s for s in h.chain().last.segments if s.source == "sampled"]
+    numbers = [n for r in runs if isinstance(r, Kept) for n in range(r.start, r.stop)]
+    assert [(s.start + n, id) for s in left for n, id in enumerate(s.ids)] == [(n, 10 + n) for n in numbers]
+    assert len(left) == 1 + sum(b != a + 1 for a, b in itertools.pairwise(numbers))
+
+
+def test_the_last_view_has_the_first_choice_whatever_was_edited_before() -> None:
+    """An edit of an older call's second choice says nothing of which choice of the last call goes on."""
+    h = History()
+    call = h.call([1], [10], [11])
+    h.call([1, 11, 5], [20], [21])
+    h.edit(call, [Literal([77])], choice=1)
+    assert h.chain().last.ids == [1, 77, 5, 20]
+
+
+def test_tokens_that_an_edit_moved_name_it_and_those_before_do_not() -> None:
+    h = History()
+    call = h.call([1], [10, 11, 12, 13])
+    edit = h.edit(call, [Kept(0, 1), Kept(2, 4), Kept(1, 2)])
+    h.call([1, 10, 12, 13, 11, 50], [20])
+    moved = [(s.ids, s.edit) for s in h.chain().nodes[1].view.segments if s.source == "sampled"]
+    assert moved == [([10], None), ([12, 13], edit.id), ([11], edit.id)]
+
+
 def test_a_prompt_that_goes_on_with_none_exactly_is_of_the_closest_thread() -> None:
     """Two choices of a call were gone on with; then the first conversation goes on with other tokens for an answer."""
     h = History()
     calls = [h.call([1], [10], [11]), h.call([1, 10, 5], [20]), h.call([1, 11, 6], [21]), h.call([1, 10, 5, 99, 60], [22])]
     numbers = {call.id: n for n, call in enumerate(calls)}
     assert [[numbers[node.id] for node in thread.nodes] for thread in h.chain().threads] == [[0, 1, 3], [2]]
+    node = h.chain().nodes[3]
+    assert (node.kind, node.deleted, node.inserted) == ("truncation", 1, 0)
+
+
+def test_of_two_choices_that_a_prompt_has_nothing_of_the_edited_one_was_continued() -> None:
+    h = History()
+    h.edit(h.call([1], [10, 11], [20, 21]), [Literal([77]), Kept(1, 2)], choice=1)
+    h.call([1, 99, 50], [30])
+    assert h.chain().nodes[0].continued == 1
 
 
 def test_what_is_no_node_says_why() -> None:
@@ -668,6 +872,16 @@ def test_what_is_no_node_says_why() -> None:
     chain = h.chain()
     assert len(chain.nodes) == 1
     assert [why for _, why in chain.left_out] == ["no token ids of the response", "a call that failed"]
+
+
+@pytest.mark.parametrize("first", [[Kept(2, 4), Kept(0, 2)], [Kept(0, 3)]])
+def test_an_edit_that_moves_tokens_overlaps_each_that_came_before(first: list[Kept | Literal]) -> None:
+    """The first one counts, a move or a change of one place."""
+    h = History()
+    call = h.call([1], [10, 11, 12, 13])
+    kept, lost = h.edit(call, first), h.edit(call, [Kept(1, 4), Kept(0, 1)])
+    chain = h.chain()
+    assert chain.last_edits == [kept.id] and chain.problems == {lost.id: f"it overlaps edit {kept.id} of the same response"}
 
 
 def test_an_edit_that_changes_nothing_overlaps_none() -> None:
@@ -689,15 +903,25 @@ def test_an_edit_of_an_answer_that_was_asked_again_is_said_to_change_nothing() -
 
 
 def test_edits_of_other_places_of_one_answer_are_both_kept() -> None:
-    """An insertion behind a deletion overlaps nothing, whichever was made first."""
-    for turn in (1, -1):
+    """An insertion behind a deletion overlaps nothing, whichever was made first, and whether a run names its own answer or none."""
+    for turn, named in itertools.product((1, -1), (False, True)):
         h = History()
         call = h.call([1], [10, 11, 12, 13, 14, 15])
-        for runs in [[Kept(3, 6)], [Kept(0, 5), Literal([77]), Kept(5, 6)]][::turn]:
+        kept = partial(Kept, call=call.id, choice=0) if named else Kept
+        for runs in [[kept(3, 6)], [kept(0, 5), Literal([77]), kept(5, 6)]][::turn]:
             h.edit(call, runs)
         h.call([1, 13, 14, 77, 15, 50], [20])
         chain = h.chain()
         assert (chain.nodes[1].kind, chain.problems) == ("declared", {})
+
+
+def matched(a: list[int], b: list[int]) -> int:
+    """How many tokens are matched, each with an equal one, and none twice."""
+    found = matches(a, b)
+    pairs = [(i + k, j + k) for i, j, n in found for k in range(n)]
+    assert all(a[i] == b[j] for i, j in pairs)
+    assert all(i < k and j < m for (i, j), (k, m) in itertools.pairwise(pairs))
+    return len(pairs)
 
 
 def test_a_few_tokens_between_two_changes_are_found() -> None:
@@ -707,6 +931,8 @@ def test_a_few_tokens_between_two_changes_are_found() -> None:
     for n in (100, 104, 1500, 1504, 2950):
         b[n] = -n
     assert sum(n for _, _, n in matches(a, b)) == len(a) - 5
+    a, b = ([x, *range(20), y, *range(100, 1100)] for x, y in ((-1, -2), (-3, -4)))
+    assert matched(a, [*b, *range(2000, 2400)]) == 1020
 
 
 @given(*[st.lists(st.integers(0, 3), max_size=12)] * 2)
@@ -725,6 +951,28 @@ def test_what_stands_behind_the_last_anchor_is_found_and_what_stands_alone() -> 
     assert sum(n for _, _, n in matches(a, b)) == 2000 + 200 + 199
     a, b = ([token for n in range(600) for token in (noise, 10_000 + n)] for noise in (-1, -2))
     assert sum(n for _, _, n in matches([*a, -1], [*b, -2])) == 600
+
+
+def test_pieces_of_any_size_are_found_among_long_changes() -> None:
+    """One piece that is all that two lists share; pieces of six, and behind them tokens that stand alone, between two long ones; a
+    piece that begins in what another one has."""
+    noise = [list(range(start, start + 600)) for start in range(10_000, 50_000, 10_000)]
+    same = list(range(16))
+    assert matched(noise[0] + same + noise[1], noise[2] + same + noise[3]) == 16
+    a = list(range(2000))
+    b = [-n if n in (0, 1999) or (100 <= n < 900 and n % 6 == 0) or (900 <= n < 1900 and n % 2) else n for n in a]
+    b[0] = -1
+    assert matched(a, b) == sum(x == y for x, y in zip(a, b, strict=True))
+    long, end, more = list(range(100)), list(range(200, 205)), list(range(300, 340))
+    a = noise[0] + long + end + more + noise[1]
+    b = noise[2] + long + end + list(range(400, 430)) + end + more + noise[3]
+    assert matched(a, b) == len(long + end + more)
+
+
+def test_ids_beyond_64_bits_are_matched() -> None:
+    """No tokenizer has such ids; content may, and a comparison never fails."""
+    a = [(1 << 70) + n for n in range(2000)]
+    assert sum(n for _, _, n in matches([1, *a, 2], [3, *a[:1000], 4, *a[1001:], 5])) == 1999
 
 
 def test_a_row_without_a_token_to_train_says_what_was_deleted() -> None:

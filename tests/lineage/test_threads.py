@@ -178,3 +178,27 @@ def test_a_call_with_several_prompts_is_a_row_for_each(sent: str) -> None:
         assert [r.messages for r in rows[::2]] == [
             [{"role": "user", "content": None if sent == "ids" else f"[{n}]"}] for n in (1, 2)
         ]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_an_edit_in_a_call_with_several_prompts_is_of_the_prompt_that_its_choice_answers(later: bool) -> None:
+    """The edit changes the second conversation alone, whether a later call shows it or none comes, and the account has no complaint."""
+
+    def ask(step: Any, prompts: list[list[int]], answers: list[list[int]]) -> Any:
+        choices = [{"index": n, "text": "x", "token_ids": ids, "prompt_token_ids": prompts[n]} for n, ids in enumerate(answers)]
+        request, response = {"model": "m", "prompt": prompts}, {"object": "text_completion", "model": "m", "choices": choices}
+        return step.llm_call(dialect="openai.completions", request=request, response=response)
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t", agent="a", model="m") as run:
+            with run.step() as step:
+                edit = step.edit(ask(step, [[1, 2], [5]], [[10, 11], [20, 21, 22]]), choice=1).truncate(1)
+            if later:
+                with run.step() as step:
+                    ask(step, [[1, 2, 10, 11, 3], [5, 20, 6]], [[12], [23]])
+        one, other = odograph.lineage.chains(store.trajectory(run.id))
+    assert (one.problems, other.problems) == ({}, {})
+    if later:
+        assert [(n.kind, n.edits) for n in (one.nodes[1], other.nodes[1])] == [("extends", []), ("declared", [edit])]
+    else:
+        assert (one.last.ids, other.last.ids, other.last_edits) == ([1, 2, 10, 11], [5, 20], [edit])

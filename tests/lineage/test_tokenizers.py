@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 import odograph
 from odograph import Kept, Literal
+from odograph.errors import InvalidInput, MissingExtra
 from odograph.lineage import tokenizer
 from odograph.lineage.texts import offsets_of
 
@@ -55,6 +57,29 @@ def test_a_tokenizers_own_marks_are_no_part_of_a_text() -> None:
     assert by.encode("the red") == plain.ids
     assert by.offsets("the red") == (plain.ids, plain.offsets)
     assert by.decode([*plain.ids, eos]) == "the red"
+
+
+def test_marks_that_were_added_to_a_tokenizer_are_in_its_vocabulary(store: odograph.Store) -> None:
+    """A check against the tokenizer accepts the id of such a mark, and no id behind the last."""
+    made = Tokenizer.from_str(bpe().to_str())
+    made.add_special_tokens(["<added>"])
+    last = made.token_to_id("<added>")
+    for id, codes in ((last, set()), (last + 1, {"token_value"})):
+        with store.record(task="t") as run, run.step() as step:
+            step.llm_call(model="m", prompt_token_ids=[1], token_ids=[id], logprobs=[-0.5], response="x")
+        report = odograph.validate(store.trajectory(run.id), profile="rl", tokenizer=made)
+        assert {f.code for f in report.findings} & {"token_value"} == codes
+
+
+def test_a_file_that_is_no_tokenizer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in it, or that the package is missing."""
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    with pytest.raises(InvalidInput, match="can't be read as a tokenizer"):
+        tokenizer(path)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(MissingExtra, match=r"odograph\[tokens\]"):
+        tokenizer(path)
 
 
 TEXT = st.lists(st.sampled_from([*"the red\n ", "😀", "🤖", "é", "日", "👨\u200d👩", "e\u0301"]), min_size=1, max_size=12).map(

@@ -18,7 +18,7 @@ from odograph.training.plan import Plan
 from odograph.training.sample import expanded
 from odograph.training.samples import samples
 from odograph.trajectory import Trajectory
-from odograph.types import Fork, Kept, Literal
+from odograph.types import Edit, Fork, Kept, Literal, LLMCall, Start
 
 from .made import made
 
@@ -283,6 +283,27 @@ def test_the_last_of_several_edits_is_chosen(store: odograph.Store) -> None:
     assert both == [([10, 11, 12], [30, 11, 40])]
     assert preferred(store, (0, [Literal([30])]), (1, [Literal([40])])) == [([10, 11, 12], [30]), ([13], [40])]
     assert preferred(store, (0, [Literal([10, 11, 12])])) == []
+
+
+def test_an_edit_whose_ids_nobody_knows_makes_no_pair(store: odograph.Store) -> None:
+    """No tokenizer says the ids of the text that it puts in, and no later prompt has them."""
+    assert preferred(store, (0, [Kept(0, 1), Literal(text="more")])) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "result"),
+    [({"base_hash": "f" * 32}, [Literal(text="four")]), ({}, [Kept(0, 2), Literal([7, 8])])],
+    ids=["another answer", "ids alone"],
+)
+def test_an_edit_of_text_that_can_not_be_used_makes_no_pair(about: dict[str, Any], result: list[Kept | Literal]) -> None:
+    """It was made of another text than the answer has, or puts in ids that no tokenizer says the text of; one beside it counts."""
+    common: dict[str, Any] = {"trajectory": "t", "writer": "w"}
+    call = LLMCall(id="c", seq=2, time=2, model="m", response="it is five", **common)
+    bad = Edit(id="e", seq=3, time=3, base="c", unit="char", preferred=True, result=result, **about, **common)
+    good = Edit(id="f", seq=4, time=4, base="c", unit="char", preferred=True, result=[Literal(text="IT"), Kept(2, 10)], **common)
+    for edits, pairs in (([bad], []), ([bad, good], [("it is five", "IT is five")])):
+        t = Trajectory("t", [Start(id="s", seq=1, time=1, agent="a", **common), call, *edits])
+        assert [(p.rejected, p.chosen) for p in samples([t], edits="pair", include_invalid=True)] == pairs
 
 
 @pytest.mark.parametrize("ids", [{}, {"token_ids": [[3, 4, 5], [6]]}])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable
+from operator import itemgetter
 
 from ..calls import Call
 from ..prefix import Prefix, begins, shared_prefix
 from ..types import Edit, Kept
-from .bodies import Media, media_of, pieces_of
+from .bodies import Media, pieces_of
 from .edits import Hole, Of, Pieces, Response, applied, untouched
 from .nodes import Node, Thread, asks_again, end_of, stand_in
 from .observed import Kind, kind_of
@@ -119,9 +120,7 @@ class Chain:
         elif edit.id not in self._settled:
             self._waiting.append(edit)
 
-    def add_call(
-        self, call: Call, acted: set[str], edits: Iterable[Edit] = (), *, fresh: bool = False, batch: int | None = None
-    ) -> None:
+    def add_call(self, call: Call, acted: set[str], edits: Iterable[Edit], *, fresh: bool, batch: int | None) -> None:
         """A call, in the order of the records. `acted`: the calls of which something came: an action, a reward of its step.
         `batch`: the number of the prompt, of a call with several prompts. `fresh`: it is of a step with an observation of its
         own, so it is no second attempt. `edits`: all of this call; `add_edit` gets each in its time, but a prompt may show one
@@ -148,7 +147,7 @@ class Chain:
         node = Node(call, prompt, responses, choices, View(), "start")
         before = self.nodes[-1] if self.nodes else None
         node.batch = batch
-        node.inputs = call.inputs or (self._media.of(call) if batch is None else media_of(node.messages))
+        node.inputs = call.inputs or self._media.of(call)
         again = before is not None and before.call.step != call.step and fresh
         if before is not None and before.id not in acted and not again and asks_again(before, node):
             self.discarded.append(self.nodes.pop())
@@ -161,7 +160,6 @@ class Chain:
         elif before is not None:
             self._place(node)
         else:
-            self._settle()
             node.view = View.of([Segment("prompt", prompt[:])], node.prompt)
             self._begin(node)
         self.nodes.append(node)
@@ -178,8 +176,7 @@ class Chain:
                 self._answers.setdefault(length, {}).setdefault(ids[-1], []).append((node, choice))
 
     def _forget(self, node: Node) -> None:
-        """Undoes `_remember` for the last call."""
-        self._asked[end_of(node)].pop()
+        """Nothing goes on with an answer of the last call. (Who asks its question asks that of the call that asked it again.)"""
         for ids in node.responses.values():
             if ids:
                 self._answers[len(node.prompt) + len(ids)][ids[-1]].pop()
@@ -256,7 +253,7 @@ class Chain:
             self.threads.append(apart)
             self._thread |= {n.id: apart for n in apart.nodes}
             after = None
-        if after is None and (before.continued in (None, choice) or not before.taken):
+        if after is None:
             before.continued = choice
             thread.nodes.append(node)
             self._thread[node.id] = thread
@@ -380,8 +377,7 @@ class Chain:
         """What the prompt shows: the answer that was continued, as it was generated or with which of the edits."""
         late = [e for e in self._late.get(before.id, ()) if e.id not in self._settled.union(w.id for w in waiting)]
         if best is None and late:
-            singly = [[*waiting, e] for e in late if len(late) > 1]
-            best = self._shown(node, before, waiting, [[*waiting, *late], *singly])
+            best = self._shown(node, before, waiting, [[*waiting, *late], *([*waiting, e] for e in late)])
         if best is not None:
             self._go_on(node, before, best)
         else:
@@ -443,7 +439,7 @@ class Chain:
 
     def _nearest(self, node: Node, before: Node, order: list[int], tries: list[list[Edit]]) -> Continued:
         """Of what could have been continued, that of which the prompt has most."""
-        found: list[Continued] = []
+        found: list[tuple[tuple[int, int], Continued]] = []
         for choice in order:
             for edits in tries:
                 used: list[str] = []
@@ -456,8 +452,10 @@ class Chain:
                     view, holes = head.then(segments), len(segments) < len(pieces)
                 else:
                     view = before.view.then([self._generated(before, choice)], [*before.prompt, *before.responses[choice]])
-                found.append(Continued(choice, view, len(view.ids), used, wrong, align(view, node.prompt), holes))
-        return max(found, key=lambda c: (c.size - c.aligned.deleted, -c.aligned.deleted) if c.aligned else (0, 0))
+                aligned = align(view, node.prompt)
+                size, deleted = len(view.ids), aligned.deleted
+                found.append(((size - deleted, -deleted), Continued(choice, view, size, used, wrong, aligned, holes)))
+        return max(found, key=itemgetter(0))[1]
 
     def _go_on(self, node: Node, before: Node, best: Continued) -> None:
         """A prompt that begins with what was predicted."""

@@ -143,8 +143,7 @@ def _changes(edit: Edit, runs: list[Run], response: Response, ids_of: IdsOf, by:
     at = 0
     new: list[Run] = []
     for run in [*runs, Kept(len(response.ids), len(response.ids))]:
-        own = isinstance(run, Kept) and run.call in (None, response.of[0]) and run.choice in (None, response.of[1])
-        if not isinstance(run, Kept) or not own:
+        if not (isinstance(run, Kept) and run.call in (None, response.of[0]) and run.choice in (None, response.of[1])):
             new.append(run)
             continue
         if run.start < at:
@@ -215,7 +214,12 @@ def _in_tokens(edit: Edit, response: Response, by: Tokenizer | None) -> list[Run
 
     for run in edit.result:
         if isinstance(run, Literal):
-            write(run.text or (by.decode(run.ids) if by is not None and run.ids else ""), False)
+            put = run.text
+            if put is None:
+                if by is None:
+                    raise Unusable("it puts token ids into text, and no tokenizer says what they say")
+                put = by.decode(run.ids or [])
+            write(put, False)
             continue
         if not 0 <= run.start <= run.stop <= len(of):
             raise Unusable(f"it keeps [{run.start}, {run.stop}) of a text of {len(of)} characters")
@@ -245,13 +249,11 @@ def _placed(response: Response, channel: str, by: Tokenizer | None) -> tuple[int
         if by is None:
             raise Unusable("it changes text, and no tokenizer says where its tokens stand")
         pieces, whole = None, by.decode(response.ids)
-    offsets = offsets_of(response.ids, whole, by, pieces)
+    offsets = offsets_of(response.ids, whole, by, pieces) or []
     after = whole.find(before) + len(before) if channel != "reasoning" and before and before in whole else 0
     at = whole.find(text, after) if text else -1
-    if offsets is None or at < 0:
-        raise Unusable("the text that it changes is not what its tokens say")
     end = at + len(text)
-    inside = [n for n, (a, b) in enumerate(offsets) if a < end and b > at]
+    inside = [n for n, (a, b) in enumerate(offsets) if at >= 0 and a < end and b > at]
     if not inside:
         raise Unusable("the text that it changes is not what its tokens say")
     first, last = inside[0], inside[-1] + 1

@@ -51,7 +51,6 @@ def cleared(pieces: Pieces, at: int, made: Pieces) -> Pieces:
         and isinstance(first, Segment)
         and held.exact
         and (first.call, first.choice, first.start) == (held.call, held.choice, held.start)
-        and first.source == "sampled"
     ):
         return [msgspec.structs.replace(first, exact=True, edit=None), *made[1:]]
     return made

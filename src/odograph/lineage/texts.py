@@ -119,7 +119,7 @@ def _tiled(offsets: Offsets, size: int) -> Offsets | None:
     out: Offsets = []
     at = first = 0  # the first token of those that hang together
     for n, (start, stop) in enumerate(offsets):
-        if start > at or stop <= start:
+        if start > at:
             return None
         if start == at:
             first = n

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Any, Literal
@@ -97,7 +96,6 @@ class View:
             at -= len(self.segments[n].ids)
         new = View()
         new.segments = Prefix(self.segments.base, n) if isinstance(self.segments, Prefix) else Prefix(self.segments[:n])
-        new.ids = self.ids[:0]
         return new, at
 
     def source_at(self, position: int) -> Source | None:
@@ -162,9 +160,7 @@ class Aligned(msgspec.Struct):
         cursor = start
         pieces = _Pieces(before, len(head.segments), start)
         for i, j, count in self.runs:
-            if i + count <= start:
-                continue
-            i, j, count = max(i, start), max(j, start) if i < start else j, i + count - max(i, start)
+            i, j, count = max(i, start), max(j, start), i + count - max(i, start)
             parts = list(pieces.between(i, i + count))
             if j > cursor:
                 last = out[-1].response if out else None
@@ -233,14 +229,12 @@ def matches(a: Ids, b: Ids) -> list[tuple[int, int, int]]:
 
 
 def _match(a: Ids, a0: int, a1: int, b: Ids, b0: int, b1: int, level: int, out: list[tuple[int, int, int]]) -> None:
-    start = shared_prefix(a[a0:a1], b[b0:b1]) if a0 < a1 and b0 < b1 else 0
+    start = shared_prefix(a[a0:a1], b[b0:b1])
     if start:
         out.append((a0, b0, start))
         a0, b0 = a0 + start, b0 + start
-    end = 0
-    if a0 < a1 and b0 < b1:
-        end = shared_prefix(a[a0:a1][::-1], b[b0:b1][::-1])
-        a1, b1 = a1 - end, b1 - end
+    end = shared_prefix(a[a0:a1][::-1], b[b0:b1][::-1])
+    a1, b1 = a1 - end, b1 - end
     if a0 < a1 and b0 < b1:
         if (a1 - a0) * (b1 - b0) <= _SMALL:
             for i, j, n in SequenceMatcher(None, a[a0:a1], b[b0:b1], autojunk=False).get_matching_blocks():
@@ -264,8 +258,6 @@ def _tail(a: Ids, a0: int, a1: int, b: Ids, b0: int, b1: int) -> tuple[int, int,
         return None
     raw, gram = _bytes(b, b0, b1), _bytes(a, a1 - size, a1)
     at = raw.rfind(gram)
-    while at % 8 and at > 0:  # not at the beginning of an id
-        at = raw.rfind(gram, 0, at + len(gram) - 1)
     if at < 0:
         return None
     stop = b0 + at // 8 + size
@@ -308,9 +300,6 @@ def _run(a: Ids, i: int, a1: int, b: Ids, j: int, b1: int) -> int:
 
 def _once(ids: Ids, start: int, stop: int, size: int) -> dict[Any, int]:
     """Pieces of `size` ids that occur once, and where."""
-    if size == 1:
-        counts = Counter(ids[start:stop])
-        return {ids[i]: i for i in range(start, stop) if counts[ids[i]] == 1}
     raw = _bytes(ids, start, stop)
     width = 8 * size
     seen: dict[Any, int] = {}
@@ -321,8 +310,7 @@ def _once(ids: Ids, start: int, stop: int, size: int) -> dict[Any, int]:
 
 
 def _increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """A longest subsequence that increases in both."""
-    pairs.sort()
+    """Of pairs in the order of their first numbers, a longest subsequence whose second ones increase, too."""
     tails: list[int] = []
     ends: list[int] = []
     before: list[int] = []
