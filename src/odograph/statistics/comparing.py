@@ -16,6 +16,7 @@ from ..errors import InvalidInput, MissingExtra
 from .intervals import Interval, check_known, mean_interval
 
 _RESAMPLES = 9999
+_AT_ONCE = 1 << 21  # values, of all resamples that are in memory
 _FEW = 10  # pairs from which a bootstrap covers as often as it says
 
 
@@ -54,7 +55,14 @@ def paired_difference(
         found = (
             scipy()
             .bootstrap(
-                (moved,), _mean, confidence_level=confidence, n_resamples=_RESAMPLES, method="BCa", vectorized=True, rng=seed
+                (moved,),
+                _mean,
+                confidence_level=confidence,
+                n_resamples=_RESAMPLES,
+                method="BCa",
+                vectorized=True,
+                rng=seed,
+                batch=_batch(len(moved)),
             )
             .confidence_interval
         )
@@ -77,7 +85,14 @@ def unpaired_difference(
         found = (
             scipy()
             .bootstrap(
-                (b, a), _between, confidence_level=confidence, n_resamples=_RESAMPLES, method="BCa", vectorized=True, rng=seed
+                (b, a),
+                _between,
+                confidence_level=confidence,
+                n_resamples=_RESAMPLES,
+                method="BCa",
+                vectorized=True,
+                rng=seed,
+                batch=_batch(max(len(a), len(b))),
             )
             .confidence_interval
         )
@@ -95,6 +110,11 @@ def unpaired_difference(
         return Difference(difference, None, None)
     found = scipy().ttest_ind(b, a, equal_var=False).confidence_interval(confidence)
     return Difference(difference, (float(found.low), float(found.high)), "Welch t")
+
+
+def _batch(count: int) -> int:
+    """How many resamples of so many values are drawn at once."""
+    return max(1, min(_RESAMPLES, _AT_ONCE // count))
 
 
 def _mean(values: Any, axis: int = -1) -> Any:
@@ -136,7 +156,15 @@ def permutation_test(a: Sequence[float], b: Sequence[float], *, paired: bool, se
     if len({*a, *b}) == 1 or min(len(a), len(b)) < 2:
         return 1.0
     kind = "samples" if paired else "independent"
-    found = scipy().permutation_test((b, a), _between, permutation_type=kind, vectorized=True, n_resamples=_RESAMPLES, rng=seed)
+    found = scipy().permutation_test(
+        (b, a),
+        _between,
+        permutation_type=kind,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        rng=seed,
+        batch=_batch(len(a) + len(b)),
+    )
     return float(found.pvalue)
 
 

@@ -5,7 +5,9 @@ Knows scores, labels and summaries, and which tests they want; the tests are in 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from numbers import Real
 from typing import Any, Literal, Protocol, Unpack, cast, get_args
 
@@ -26,6 +28,7 @@ from .tasks import Tasks
 PartsBy = Literal["model", "agent", "policy_version", "group", "tag"]
 BY: tuple[PartsBy, ...] = get_args(PartsBy)
 _FEWEST = 10  # tasks that both sides attempted, from which tasks are paired
+_SEVERAL = ("tag", "policy_version")  # a trajectory can have two tags; 3 and "3" can be one version
 _BATCH = 100
 _LARGEST = 1e100  # scores whose squares are numbers, too
 _COSTS = ("steps", "tokens", "seconds")  # nothing says how much they can be at most
@@ -194,7 +197,9 @@ def _of_pairs(
     )
 
 
-def _unpaired(name: str, values: list[list[float]], groups: list[list[int]], confidence: float, seed: int) -> Measure:
+def _unpaired(
+    name: str, values: Sequence[Sequence[float]], groups: Sequence[Sequence[int]], confidence: float, seed: int
+) -> Measure:
     """Values of different things: means of tasks where both sides have several, else values."""
     means = [list(_means(v, g).values()) for v, g in zip(values, groups, strict=True)]
     by_task = all(len(m) > 1 for m in means) and any(len(m) < len(v) for m, v in zip(means, values, strict=True))
@@ -238,7 +243,7 @@ class _Side:
     """What was measured of one part of a store, by name: values and the task of each."""
 
     def __init__(self) -> None:
-        self.found: dict[str, tuple[list[float], list[int]]] = {}
+        self.found: dict[str, tuple[array[float], array[int]]] = {}
         self.n = 0
 
     def add(self, s: Summary, components: Mapping[str, float | None], task: int) -> None:
@@ -254,7 +259,7 @@ class _Side:
         measured |= {"completed": float(s.status == "completed") if ended else None, "steps": s.steps, "tokens": tokens}
         for name, value in (measured | {"seconds": s.duration}).items():
             if value is not None:
-                values, tasks = self.found.setdefault(name, ([], []))
+                values, tasks = self.found.setdefault(name, (array("d"), array("i")))
                 values.append(float(value))
                 tasks.append(task)
 
@@ -281,16 +286,22 @@ def compare_parts(
     _check((a, b), confidence)
     if filters.get(by) is not None:
         raise InvalidInput(f"what is compared by {by} is not filtered by {by} too; found {filters[by]!r}")
-    summaries = [{s.id: s for s in store.summaries(**cast(FilterArgs, {**filters, by: name}))} for name in (a, b)]
-    for name, chosen in zip((a, b), summaries, strict=True):
-        if not chosen:
+
+    def chosen(name: str) -> Iterator[Summary]:
+        return store.summaries(**cast(FilterArgs, {**filters, by: name}))
+
+    for name in (a, b):
+        if next(chosen(name), None) is None:
             raise InvalidInput(f"no trajectory with {by} {name!r}{_there_are(store, by, filters, name)}")
-    both = summaries[0].keys() & summaries[1].keys()
+    both: set[str] = set()
+    if by in _SEVERAL:
+        first = {s.id for s in chosen(a)}
+        both = {s.id for s in chosen(b) if s.id in first}
+        del first
     tasks, sides = Tasks(), (_Side(), _Side())
-    for side, chosen in zip(sides, summaries, strict=True):
-        mine = [s for s in chosen.values() if s.id not in both]
-        for start in range(0, len(mine), _BATCH):
-            batch = mine[start : start + _BATCH]
+    for side, name in zip(sides, (a, b), strict=True):
+        mine = (s for s in chosen(name) if s.id not in both)
+        while batch := [*islice(mine, _BATCH)]:
             used = store.used([s.id for s in batch])
             for s in batch:
                 side.add(s, used[s.id].components if s.id in used else {}, tasks.of(s))
@@ -301,9 +312,7 @@ def compare_parts(
         and not (name.startswith("reward ") and all(side.found[name] == side.found.get("reward") for side in sides))
     ]
     measures = [
-        _part(
-            name, [list(side.found[name][0]) for side in sides], [list(side.found[name][1]) for side in sides], confidence, seed
-        )
+        _part(name, [side.found[name][0] for side in sides], [side.found[name][1] for side in sides], confidence, seed)
         for name in names
     ]
     if not measures:
@@ -321,7 +330,7 @@ def compare_parts(
     )
 
 
-def _part(name: str, values: list[list[float]], groups: list[list[int]], confidence: float, seed: int) -> Measure:
+def _part(name: str, values: Sequence[Sequence[float]], groups: Sequence[Sequence[int]], confidence: float, seed: int) -> Measure:
     means = [_means(v, g) for v, g in zip(values, groups, strict=True)]
     shared = [key for key in means[0] if key in means[1] and key[0] == "task"]
     if len(shared) >= _FEWEST:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 _FEWEST = 1000  # numbers below which Python is as quick
 _MOST = 1 << 26  # numbers whose multiples are summed exactly
 _BITS = 26
+_PIECE = 1 << 15  # numbers that are summed at a time
 _LARGEST = 2.0**500  # a number whose square is still one
 _LEAST = -900  # the exponent of the last power of two
 
@@ -39,26 +40,36 @@ def moments(values: Sequence[float], groups: Sequence[int] | None) -> Moments | 
     if np is None:
         return None
     given, n = np.asarray(values, dtype=np.float64), len(values)
-    if not np.abs(given).max() < _LARGEST:
+    low, high = float(given.min()), float(given.max())
+    if not max(-low, high) < _LARGEST:
         return None
-    mean = _total(np, given / n)
+    pieces = [slice(start, start + _PIECE) for start in range(0, n, _PIECE)]
+    mean = _total(np, (given[piece] / n for piece in pieces), max(-low, high) / n)
     if mean is None:
         return None
-    apart = given - mean
-    spread = _total(np, apart * apart)
+    most = max(high - mean, mean - low)  # of deviations
+    spread = _total(np, ((given[piece] - mean) ** 2 for piece in pieces), most * most)
     if spread is None or groups is None:
         return None if spread is None else Moments(mean, spread, n, None)
-    numbers = np.asarray(groups, dtype=np.int64)
-    alone = numbers < 0
-    there = np.bincount(numbers[~alone]) > 0
-    units = int(alone.sum() + there.sum())
+    numbers = np.asarray(groups)
+    there = np.zeros(max(0, int(numbers.max())) + 1, bool)
+    there[numbers[numbers >= 0]] = True
+    alone, several = int((numbers < 0).sum()), int(there.sum())
+    units = alone + several
     if not 1 < units < n:
         return Moments(mean, spread, units, None)
-    sums = _totals(np, apart[~alone], (np.cumsum(there) - 1)[numbers[~alone]], int(there.sum()))
-    rest = _total(np, apart[alone] ** 2)
+    place = np.cumsum(there) - 1
+
+    def grouped() -> Iterator[tuple[Any, Any]]:
+        for piece in pieces:
+            its = numbers[piece]
+            yield (given[piece] - mean)[its >= 0], place[its[its >= 0]]
+
+    sums = _totals(np, grouped(), most, several)
+    rest = _total(np, ((given[piece] - mean)[numbers[piece] < 0] ** 2 for piece in pieces), most * most)
     if sums is None or rest is None:
         return None
-    return Moments(mean, spread, units, math.fsum([one * one for one in sums]) + rest)
+    return Moments(mean, spread, units, math.fsum(one * one for one in sums) + rest)
 
 
 def ordered(values: Sequence[float], places: Sequence[int]) -> Sequence[float]:
@@ -71,28 +82,36 @@ def ordered(values: Sequence[float], places: Sequence[int]) -> Sequence[float]:
     return memoryview(np.sort(given, kind="stable") if signed else np.partition(given, places))
 
 
-def _total(np: Any, values: Any) -> float | None:
-    found = _totals(np, values, None, 1)
-    return None if found is None else found[0]
+def _total(np: Any, pieces: Iterable[Any], most: float) -> float | None:
+    found = _totals(np, ((piece, None) for piece in pieces), most, 1)
+    return None if found is None else next(found)
 
 
-def _totals(np: Any, values: Any, numbers: Any, count: int) -> list[float] | None:
-    """The sum of the values with each number below `count`; without `numbers` that of all."""
-    rest = values[values != 0]
-    numbers = None if numbers is None else numbers[values != 0]
-    exponent = math.frexp(np.abs(rest).max())[1] if len(rest) else 0
-    sums: list[list[float]] = [[0.0] * count]
-    while len(rest):
-        exponent -= _BITS
-        if exponent < _LEAST:
-            return None
-        power = 2.0**exponent
-        whole = rest * 2.0**-exponent  # in place, as new memory takes longer than what is computed
-        np.rint(whole, out=whole)
-        by_number = whole.sum(keepdims=True) if numbers is None else np.bincount(numbers, weights=whole, minlength=count)
-        sums.append((by_number * power).tolist())
-        whole *= power
-        rest -= whole
-        left = rest != 0
-        rest, numbers = rest[left], None if numbers is None else numbers[left]
-    return [*map(math.fsum, zip(*sums, strict=True))]
+def _totals(np: Any, pieces: Iterable[tuple[Any, Any]], most: float, count: int) -> Iterator[float] | None:
+    """The sum of the values with each number below `count`. `pieces`: some values after the other with their numbers, without
+    which there is one sum. No value is further from 0 than `most`."""
+    largest = math.frexp(most)[1]
+    sums: list[Any] = []  # of the multiples of each power of two
+    for values, numbers in pieces:
+        rest, exponent, level = values, largest, 0
+        while True:
+            left = rest != 0
+            rest, numbers = rest[left], None if numbers is None else numbers[left]
+            if not len(rest):
+                break
+            exponent -= _BITS
+            if exponent < _LEAST:
+                return None
+            whole = rest * 2.0**-exponent  # in place, as new memory takes longer than what is computed
+            np.rint(whole, out=whole)
+            if level == len(sums):
+                sums.append(np.zeros(count))
+            sums[level] += whole.sum() if numbers is None else np.bincount(numbers, weights=whole, minlength=count)
+            whole *= 2.0**exponent
+            rest -= whole
+            level += 1
+    if not sums:
+        return iter([0.0] * count)
+    for level, of in enumerate(sums, 1):
+        of *= 2.0 ** (largest - _BITS * level)
+    return map(math.fsum, zip(*(memoryview(of) for of in sums), strict=True))

@@ -9,6 +9,7 @@ distribution: Abramowitz and Stegun, 26.7.3 and 26.7.4 (exact, whole degrees of 
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import repeat
@@ -96,13 +97,13 @@ def _moments(values: Sequence[float], groups: Sequence[int] | None) -> Moments:
     """What `exact.moments` gives, in Python."""
     n = len(values)
     mean = math.fsum(map(truediv, values, repeat(n)))
-    apart = [*map(sub, values, repeat(mean))]
+    apart = array("d", map(sub, values, repeat(mean)))
     spread = _squares(apart)
     if groups is None or spread == math.inf:
         return Moments(mean, spread, n, None)
-    sums: dict[int, list[float]] = {}
+    sums: dict[int, array[float]] = {}
     for d, group in zip(apart, groups, strict=True):
-        sums.setdefault(group, []).append(d)
+        sums.setdefault(group, array("d")).append(d)
     alone = [d for group, of in sums.items() if group < 0 for d in of]
     totals = [math.fsum(of) for group, of in sums.items() if group >= 0]
     units = len(alone) + len(totals)
@@ -111,7 +112,7 @@ def _moments(values: Sequence[float], groups: Sequence[int] | None) -> Moments:
     return Moments(mean, spread, units, _squares(totals) + _squares(alone))
 
 
-def _squares(values: list[float]) -> float:
+def _squares(values: Sequence[float]) -> float:
     """The sum of squares; infinite where no float holds it."""
     try:
         return math.fsum(map(mul, values, values))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -32,7 +33,7 @@ class _Task:
 
     __slots__ = ("mean", "n", "spread", "values")
 
-    def __init__(self, values: list[float]) -> None:
+    def __init__(self, values: array[float]) -> None:
         self.values = values
         self.n = len(values)
         self.mean = math.fsum(v / self.n for v in values)
@@ -55,10 +56,10 @@ def differences(
     compared = {use: at for use, at in seen.items() if min(len(at), n - len(at)) >= _FEWEST}
     if not compared:
         return []
-    by_task: dict[int, list[float]] = {}
+    by_task: dict[int, array[float]] = {}
     for value, task in zip(rewards, tasks, strict=True):
-        by_task.setdefault(task, []).append(value)
-    alone = by_task.pop(-1, [])
+        by_task.setdefault(task, array("d")).append(value)
+    alone = by_task.pop(-1, array("d"))
     for task in [task for task, values in by_task.items() if len(values) == 1]:
         alone += by_task.pop(task)
     if alone:
@@ -94,9 +95,9 @@ class _Sides:
     """Rewards with something and without it, in those tasks in which there are both."""
 
     def __init__(self, strata: Mapping[int, _Task], having: Iterable[tuple[int, float]]) -> None:
-        found: dict[int, list[float]] = {}
+        found: dict[int, array[float]] = {}
         for number, value in having:
-            found.setdefault(number, []).append(value)
+            found.setdefault(number, array("d")).append(value)
         self.tasks = [(strata[number], values) for number, values in found.items() if len(values) < strata[number].n]
         n, n_with = sum(task.n for task, _ in self.tasks), sum(len(values) for _, values in self.tasks)
         self.enough = min(n_with, n - n_with) >= _FEWEST

@@ -47,8 +47,8 @@ class Values:
         """Arrays of numpy, in which NaN is missing."""
         known = values == values
         self.null += len(values) - int(known.sum())
-        self.known.frombytes(values[known].astype("d").tobytes())
-        self.tasks.frombytes(tasks[known].astype("i").tobytes())
+        _extend(self.known, values[known])
+        _extend(self.tasks, tasks[known])
 
     def same(self, other: Values) -> bool:
         return self.null == other.null and _same(self.known, other.known) and _same(self.tasks, other.tasks)
@@ -163,15 +163,21 @@ class Gathered:
         for name, (places, values) in columns.components.items():
             self.components.setdefault(name, Values()).take(values, columns.task[places])
         known = columns.reward == columns.reward
-        self.times.frombytes(columns.started[known].astype("q").tobytes())
+        _extend(self.times, columns.started[known])
         label = columns.label[known]
-        order, ends = np.argsort(label, kind="stable"), np.bincount(label, minlength=len(columns.labels)).cumsum()
+        order, ends = np.argsort(label, kind="stable").astype("I"), np.bincount(label, minlength=len(columns.labels)).cumsum()
         found: dict[tuple[str, str], list[Any]] = {}
         for labels, at in zip(columns.labels, np.split(order, ends[:-1]), strict=True):
             for use in labels if len(at) else ():
                 found.setdefault(use, []).append(at)
         for use, several in found.items():  # each ascends, which a stable sort makes use of
-            self.seen[use] = array("I", np.sort(np.concatenate(several), kind="stable").astype("I").tobytes())
+            self.seen[use] = array("I")
+            _extend(self.seen[use], several[0] if len(several) == 1 else np.sort(np.concatenate(several), kind="stable"))
+
+
+def _extend(known: array[Any], values: Any) -> None:
+    """Adds the values of an array of numpy."""
+    known.frombytes(memoryview(values.astype(known.typecode, copy=False)).cast("B"))
 
 
 def _by(some: Figures, by: str | None) -> dict[str | None, list[int]]:

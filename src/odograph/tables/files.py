@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
@@ -369,6 +369,15 @@ class Opened:
             else:
                 found = self._file.read_row_groups(list(groups), names, use_threads=not alone)
             return self._cast(found, wanted)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+
+    def batches(self, columns: Sequence[str], rows: int, group: int) -> Iterator[Any]:
+        """The rows of a row group, as `read` gives them, at most so many at a time."""
+        pa, names = arrow(), [name for name in columns if name in self._there]
+        try:
+            for batch in self._file.iter_batches(rows, [group], names, use_threads=False):
+                yield self._cast(pa.Table.from_batches([batch]), columns)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
