@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from . import dialects
+from . import dialects, forking
 from .codec import DAMAGE, encode, put
 from .plain import tagged
 from .prefix import Prefix, shared_prefix
@@ -203,9 +202,9 @@ class Growing:
 #: Lists that `Growing` knows of each kind: an agent's conversations that take turns.
 _HELD = 8
 #: Held while one of them grows.
-_growing = threading.RLock()
+_growing = forking.lock()
 #: Held while a list of messages that were read grows.
-_reading = threading.Lock()
+_reading = forking.lock()
 
 
 class _Same(int):
