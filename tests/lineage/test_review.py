@@ -162,6 +162,14 @@ def test_an_edit_of_an_answer_without_ids_says_so(unknown: str) -> None:
     assert h.chain().problems == {edit.id: why}
 
 
+def test_an_edit_of_an_answer_that_left_the_context_says_so() -> None:
+    h = History()
+    call = h.call([1, 2], [10, 11])
+    h.call([9, 8], [20])
+    edit = h.edit(call, [Kept(0, 1)])
+    assert h.chain().problems == {edit.id: "the response that it changes is not in the context"}
+
+
 def test_an_edit_beside_messages_that_are_fewer_than_before() -> None:
     """The prompt shows the edit, and its messages no answer at all, as with a history that was folded into one message."""
     h = History()
