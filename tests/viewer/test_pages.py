@@ -70,9 +70,7 @@ def test_the_list_shows_filters_with_counts_and_goes_back(page: Page, viewer: Vi
 def test_a_session_is_read_from_top_to_bottom(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
     """What is new in each prompt, reasoning, calls with their results, the edit as a difference, the picture, the sub-agent's steps."""
     opened(page, viewer, f"#/t/{ids['find the failure 1']}").wait_for_selector(".entry.outcome")
-    page.wait_for_selector(".stream:has-text('You are careful.')")
-    text = page.inner_text(".stream")
-    for words in (
+    words = (
         "You are careful.",
         "What fails?",
         "because",
@@ -81,8 +79,12 @@ def test_a_session_is_read_from_top_to_bottom(page: Page, viewer: Viewer, ids: d
         "it names the cause",
         "answer 1",
         "too long",
-    ):
-        assert words in text
+    )
+    whole = """words => {
+        const text = document.querySelector(".stream")?.innerText ?? ""
+        return words.every(one => text.includes(one)) && text
+    }"""
+    text = page.wait_for_function(whole, arg=words).json_value()  # the page may draw it twice
     assert text.count("You are careful.") == 1  # no prompt is shown again
     assert page.locator(".entry.edit del").count() == 1 and "reviewer" in page.inner_text(".entry.edit")
     assert page.evaluate("document.querySelector('.image').naturalWidth") == 4
