@@ -96,6 +96,24 @@ def test_a_session_is_read_from_top_to_bottom(page: Page, viewer: Viewer, ids: d
     assert json.loads(page.inner_text("dialog .raw"))["technique"] == "quality"
 
 
+def test_a_key_is_obeyed_where_the_part_is_hidden_meanwhile(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
+    """A busy browser tells late which parts are seen."""
+    page.add_init_script("""
+        window.IntersectionObserver = class {
+            constructor(told) { window.told = told; }
+            observe(target) { window.target = target; }
+        };
+    """)
+    opened(page, viewer, f"#/t/{ids['find the failure 1']}").wait_for_selector(".entry.outcome")
+    page.evaluate("""() => {
+        const hidden = () => window.told([{ target: window.target, isIntersecting: false }]);
+        hidden();
+        document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "n", bubbles: true }));
+        hidden();
+    }""")
+    page.wait_for_selector(".entry.step.active")
+
+
 def test_hostile_content_runs_nothing_and_reaches_nobody(page: Page, tmp_path: Path, chromium: Any) -> None:
     """Scripts, event handlers, SVG, remote images and javascript: links in every field stay text; the browser asks this server alone."""
     with odograph.open(tmp_path / "store") as store:
