@@ -28,8 +28,8 @@ def peak(do: Callable[[], Any]) -> int:
 
 
 def test_stats_of_more_trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading the columns of a sealed store takes less than 170 bytes for each further trajectory (it took 250), and `stats` as a
-    whole less than 340."""
+    """Reading the columns of a sealed store takes less than 140 bytes for each further trajectory (it took 250), and `stats` as a
+    whole less than 220."""
     pytest.importorskip("pyarrow")
     monkeypatch.setattr(columnar, "FEWEST", 0)
     monkeypatch.setattr(columnar, "_ROWS", 256)
@@ -44,8 +44,8 @@ def test_stats_of_more_trajectories(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert store.backend.reader.columns() is not None
         assert store.stats().differences
     reading, figures = ((many - few) / 3000 for few, many in zip(*peaks, strict=True))
-    assert reading < 170, peaks
-    assert figures < 340, peaks
+    assert reading < 140, peaks
+    assert figures < 220, peaks
 
 
 def test_comparisons_of_more_values() -> None:
