@@ -26,6 +26,15 @@ UNKNOWN = st.dictionaries(st.sampled_from(["x_one", "x_two", "service_tier", "pr
 CUTS = st.integers(1, 7)
 
 
+def in_parts(name: str, events: list[Any], size: int) -> None:
+    """Events that are put together as they come amount to what they do at once, after each part."""
+    whole = dialects.get(name).assembly()
+    assert whole is not None
+    for n in range(0, len(events), size):
+        whole.add(events[n : n + size])
+        assert whole.body() == dialects.get(name).assemble(events[: n + size])
+
+
 def pieces(text: str, size: int) -> list[str]:
     return [text[i : i + size] for i in range(0, len(text), size)]
 
@@ -101,6 +110,7 @@ def test_chat(body: dict[str, Any], size: int) -> None:
     events = chat_chunks(body, size)
     before = copy.deepcopy(events)
     assert dialects.get("openai.chat").assemble(events) == body
+    in_parts("openai.chat", events, size)
     assert events == before
 
 
@@ -152,6 +162,7 @@ def test_messages(body: dict[str, Any], size: int) -> None:
     events = message_chunks(body, size)
     before = copy.deepcopy(events)
     assert dialects.get("anthropic.messages").assemble(events) == body
+    in_parts("anthropic.messages", events, size)
     assert events == before
 
 

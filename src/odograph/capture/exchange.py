@@ -381,7 +381,7 @@ class Exchange:
         stream.close()
         try:
             over, wrong = self.dialect.ending(stream)
-            body = self.dialect.assemble(self._came(stream))
+            body = self._body(stream)
             whole = over or dialects.is_complete(self.dialect, body)
         except Exception as error:  # the dialect of a stranger: the events are kept
             faults.fault(error)
@@ -390,9 +390,9 @@ class Exchange:
             wrong = "the stream ended in the middle" if self.done else "stream abandoned"
         return body, stream.events, wrong
 
-    def _came(self, stream: Stream) -> Any:
-        """The events that came."""
-        return stream.events
+    def _body(self, stream: Stream) -> Any:
+        """What the events that came amount to."""
+        return self.dialect.assemble(stream.events)
 
     def _place(self, made: dict[str, Any], answer: Any, may_repeat: bool) -> None:
         """Writes the record. A retry supersedes the attempt before it: together they are one call. So does an answer that was

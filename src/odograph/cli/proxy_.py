@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 
 from ..access import allow_files
 from ..api import open
+from ..bulk import rarely_collected
 from ..errors import InvalidInput, MissingExtra
 from .common import add_json, print_json, stop_signals, tell
 from .numbers import port, seconds
@@ -113,8 +115,10 @@ def run(args: argparse.Namespace) -> int:
                 sys.stdout.flush()
             tell(f"odograph: {proxy.url} records into {store.backend}; upstream: {', '.join(args.upstream)}")
             tell("odograph: clients use this URL, or URL/t/RUN, as their base URL; Ctrl-C ends")
-            await stop.wait()
-            await proxy.aclose(drain[0])
+            gc.freeze()  # what is loaded by now stays: no stream waits until Python's collector has looked at it
+            with rarely_collected():
+                await stop.wait()
+                await proxy.aclose(drain[0])
 
         asyncio.run(serve())
         tell(f"odograph: {proxy.recorded:,} calls recorded")

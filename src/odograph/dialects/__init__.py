@@ -18,11 +18,12 @@ from ..plugins import Door
 from ..prefix import Prefix
 from . import defaults
 from .content import as_json
-from .shapes import Alternative, Choice, Dialect, Path, Result, Tool, ToolCall, Usage
+from .shapes import Alternative, Assembly, Choice, Dialect, Path, Result, Tool, ToolCall, Usage
 
 __all__ = [
     "NAMES",
     "Alternative",
+    "Assembly",
     "Choice",
     "Dialect",
     "Path",

@@ -6,6 +6,7 @@ Source: https://docs.anthropic.com/en/api/messages.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -156,41 +157,62 @@ def framed(events: list[Any], whole: bool) -> bytes:
     return framings.as_sse(events, done=False, names=True)
 
 
-def assemble(events: list[Any]) -> Any:
+class Assembly:
     """The message that `message_start` began, with all blocks and the last usage."""
-    body: dict[str, Any] = {}
-    blocks: dict[int, Fields] = {}
-    inputs: dict[int, list[str]] = {}
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        kind, index, delta = event.get("type"), event.get("index"), event.get("delta")
-        if kind == "message_start" and isinstance(event.get("message"), dict):
-            body.update(event["message"])
-        elif kind == "content_block_start" and type(index) is int and isinstance(event.get("content_block"), dict):
-            blocks[index] = Fields(event["content_block"])
-        elif kind == "content_block_delta" and type(index) is int and isinstance(delta, dict):
-            block = blocks.setdefault(index, Fields())
-            if delta.get("type") == "input_json_delta":
-                inputs.setdefault(index, []).append(str(delta.get("partial_json") or ""))
-            elif delta.get("type") == "citations_delta":
-                add(block, "citations", [delta.get("citation")])
-            else:
-                merge(block, {name: value for name, value in delta.items() if name != "type"})
-        elif kind == "message_delta":
-            replace(body, event, "type", "delta", "usage")
-            body.update(delta if isinstance(delta, dict) else {})
-            if isinstance(event.get("usage"), dict):
-                usage = dict(body["usage"]) if isinstance(body.get("usage"), dict) else {}
-                replace(usage, event["usage"])
-                body["usage"] = usage
-    for index, parts in inputs.items():
-        text = "".join(parts)
-        if text.strip():
-            blocks[index]["input"] = _loads(text)
-    if blocks:
-        body["content"] = [built(blocks[index]) for index in sorted(blocks)]
-    return body or None
+
+    def __init__(self) -> None:
+        self._body: dict[str, Any] = {}
+        self._blocks: dict[int, Fields] = {}
+        self._inputs: dict[int, list[str]] = {}
+
+    def add(self, events: Iterable[Any]) -> None:
+        """Takes the next events in, and changes none of them."""
+        body, blocks = self._body, self._blocks
+        for event in events:
+            if not isinstance(event, dict):
+                continue
+            kind, index, delta = event.get("type"), event.get("index"), event.get("delta")
+            if kind == "message_start" and isinstance(event.get("message"), dict):
+                body.update(event["message"])
+            elif kind == "content_block_start" and type(index) is int and isinstance(event.get("content_block"), dict):
+                blocks[index] = Fields(event["content_block"])
+            elif kind == "content_block_delta" and type(index) is int and isinstance(delta, dict):
+                block = blocks.setdefault(index, Fields())
+                if delta.get("type") == "input_json_delta":
+                    self._inputs.setdefault(index, []).append(str(delta.get("partial_json") or ""))
+                elif delta.get("type") == "citations_delta":
+                    add(block, "citations", [delta.get("citation")])
+                else:
+                    merge(block, {name: value for name, value in delta.items() if name != "type"})
+            elif kind == "message_delta":
+                replace(body, event, "type", "delta", "usage")
+                body.update(delta if isinstance(delta, dict) else {})
+                if isinstance(event.get("usage"), dict):
+                    usage = dict(body["usage"]) if isinstance(body.get("usage"), dict) else {}
+                    replace(usage, event["usage"])
+                    body["usage"] = usage
+
+    def body(self) -> Any:
+        """What the events so far come to."""
+        body = dict(self._body)
+        content = {index: built(block) for index, block in self._blocks.items()}
+        for index, parts in self._inputs.items():
+            text = "".join(parts)
+            if text.strip():
+                content[index]["input"] = _loads(text)
+        if content:
+            body["content"] = [content[index] for index in sorted(content)]
+        return body or None
+
+
+assembly = Assembly
+
+
+def assemble(events: Iterable[Any]) -> Any:
+    """`assembly`, of all events."""
+    whole = assembly()
+    whole.add(events)
+    return whole.body()
 
 
 def _loads(text: str) -> Any:

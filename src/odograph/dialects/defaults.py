@@ -142,6 +142,10 @@ def assemble(events: list[Any]) -> Any:
     return events[-1] if events else None
 
 
+def assembly() -> None:
+    """None: the events are put together once all are there."""
+
+
 def delta(event: Any) -> str:
     """No text."""
     return ""

@@ -6,6 +6,7 @@ A response that a caller gave by hand may also be plain text or one message.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..codec import encode, loads
@@ -196,37 +197,55 @@ def alternatives_of(found: Any) -> list[list[Alternative]]:
     return [alternatives_in(top) for top in tops]
 
 
-def assemble(events: list[Any]) -> Any:
+class Assembly:
     """The body of the same call without streaming: text, tool calls, logprobs and ids put together, unknown fields kept."""
-    body: dict[str, Any] = {}
-    choices: dict[int, Fields] = {}
-    chosen = False
-    for event in events:
-        if not isinstance(event, dict):
-            continue
-        if None in event.values():
-            replace(body, event, "choices", "obfuscation")
-        else:
-            body |= event
-        found = event.get("choices")
-        if not isinstance(found, list):
-            continue
-        chosen = True
-        for position, choice in enumerate(found):
-            if isinstance(choice, dict):
-                index = choice.get("index")
-                index = index if type(index) is int else position
-                into = choices.get(index)
-                if into is None:
-                    into = choices[index] = Fields(index=index)
-                _merge_choice(into, choice)
-    body.pop("obfuscation", None)  # padding of streams
-    body.pop("choices", None)
-    if chosen:
-        body["choices"] = [built(choices[index]) for index in sorted(choices)]
-    if body.get("object") == "chat.completion.chunk":
-        body["object"] = "chat.completion"
-    return body or None
+
+    def __init__(self) -> None:
+        self._body: dict[str, Any] = {}
+        self._choices: dict[int, Fields] = {}
+        self._chosen = False
+
+    def add(self, events: Iterable[Any]) -> None:
+        """Takes the next events in, and changes none of them."""
+        body, choices = self._body, self._choices
+        for event in events:
+            if not isinstance(event, dict):
+                continue
+            if None in event.values():
+                replace(body, event, "choices", "obfuscation")
+            else:
+                body |= event
+            found = event.get("choices")
+            if not isinstance(found, list):
+                continue
+            self._chosen = True
+            for position, choice in enumerate(found):
+                if isinstance(choice, dict):
+                    index = choice.get("index")
+                    index = index if type(index) is int else position
+                    into = choices.get(index)
+                    if into is None:
+                        into = choices[index] = Fields(index=index)
+                    _merge_choice(into, choice)
+
+    def body(self) -> Any:
+        """What the events so far come to."""
+        body = {name: value for name, value in self._body.items() if name not in ("obfuscation", "choices")}  # padding of streams
+        if self._chosen:
+            body["choices"] = [built(self._choices[index]) for index in sorted(self._choices)]
+        if body.get("object") == "chat.completion.chunk":
+            body["object"] = "chat.completion"
+        return body or None
+
+
+assembly = Assembly
+
+
+def assemble(events: Iterable[Any]) -> Any:
+    """`assembly`, of all events."""
+    whole = assembly()
+    whole.add(events)
+    return whole.body()
 
 
 _GROWING = frozenset(("token_ids", "logprobs", "text"))

@@ -6,6 +6,7 @@ The common shape of a message is OpenAI's chat message, because trainers and exp
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -97,6 +98,18 @@ Alternative = tuple[str, float]
 Items = list[Any] | Prefix
 #: A place in the fields of a call, from the outside in: `("response", "choices", 0, "token_ids")`.
 Path = tuple[str | int, ...]
+
+
+class Assembly(Protocol):
+    """The events of a stream, put together as they come."""
+
+    def add(self, events: Iterable[Any]) -> None:
+        """Takes the next events in, and changes none of them."""
+        ...
+
+    def body(self) -> Any:
+        """What the events so far come to, as `assemble` gives it."""
+        ...
 
 
 class Dialect(Protocol):
@@ -224,8 +237,12 @@ class Dialect(Protocol):
         """Whether the events of a stream say that the stream is over, and the error that they state (None: no error)."""
         ...
 
-    def assemble(self, events: list[Any]) -> Any:
+    def assemble(self, events: Iterable[Any]) -> Any:
         """The body that the same call would have returned without streaming."""
+        ...
+
+    def assembly(self) -> Assembly | None:
+        """What puts the events of one stream together as they come; None: `assemble` does it, once all are there."""
         ...
 
     def delta(self, event: Any) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp import hdrs, web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict, MultiMapping
 
 #: Headers of one hop (RFC 9110, 7.6.1).
 _HOP = frozenset(
@@ -24,29 +22,30 @@ _REFUSAL_BYTES = 1 << 16
 Headers = list[tuple[str, str]]
 
 
+def text(value: bytes) -> str:
+    """A header's value, from which its bytes can be had again."""
+    return value.decode("utf-8", "surrogateescape")
+
+
 def going_up(request: web.BaseRequest) -> Headers:
     """The headers of a request that go upstream."""
     dropped, spelt = _named(request.headers, _NOT_UP), dict[bytes, str]()
     return [  # aiohttp's client takes a name that is spelt anew for the same header, whose last value counts
-        (spelt.setdefault(lower, name.decode("latin-1")), value.decode("utf-8", "surrogateescape"))
+        (spelt.setdefault(lower, name.decode("latin-1")), text(value))
         for name, value in request.raw_headers
         if (lower := name.lower()) not in dropped and not lower.startswith(_OWN)
     ]
 
 
-def coming_down(answer: aiohttp.ClientResponse, stripped: bool) -> Headers:
+def coming_down(headers: MultiMapping[str], raw: Sequence[tuple[bytes, bytes]], stripped: bool) -> Headers:
     """The headers of a response that the client gets. `stripped`: its body gets shorter on the way."""
-    dropped = _named(answer.headers, _HOP)
+    dropped = _named(headers, _HOP)
     if stripped:
         dropped |= {b"content-length"}
-    return [
-        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-        for name, value in answer.raw_headers
-        if name.lower() not in dropped
-    ]
+    return [(name.decode("latin-1"), text(value)) for name, value in raw if name.lower() not in dropped]
 
 
-def _named(headers: CIMultiDictProxy[str], hop: frozenset[bytes]) -> frozenset[bytes]:
+def _named(headers: MultiMapping[str], hop: frozenset[bytes]) -> frozenset[bytes]:
     """`hop`, and the headers that `Connection` says are of this hop."""
     named = headers.getall("connection", ())
     if not named:
@@ -83,19 +82,11 @@ class _Exactly:
         return getattr(self._transport, name)
 
 
-#: Whether the last request of this task went over a connection that had served another: the upstream may have closed it.
-reused: ContextVar[bool] = ContextVar("reused", default=False)
-_served: WeakSet[Any] = WeakSet()
-
-
 class Request(aiohttp.ClientRequest):
-    """A request whose headers go upstream in the bytes that they came in."""
+    """The request of a WebSocket's handshake, whose headers go upstream in the bytes that they came in."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        reused.set(conn.protocol in _served)
-        _served.add(conn.protocol)
-        if hdrs.SEC_WEBSOCKET_KEY in self.headers:
-            self.response_class = _Handshake
+        self.response_class = _Handshake
         _Exactly.where_needed(conn.protocol, self.headers)
         return await super().send(conn)
 

@@ -12,7 +12,7 @@ from .. import encodings
 from ..capture.exchange import Asked, Exchange, Later
 from ..capture.faults import fault
 from ..capture.scope import Scope
-from ..dialects import Dialect, finishes, is_complete
+from ..dialects import Assembly, Dialect, finishes, is_complete
 from ..dialects.framing import Stream
 from ..wire import of_wire
 from . import conversations
@@ -74,6 +74,9 @@ class Passing(Exchange):
         #: What was recorded while its stream went on: where, how many events, and the record.
         self._stood: tuple[Scope, int, dict[str, Any]] | None = None
         self._limit = limit
+        #: The answer so far, where its dialect puts events together as they come, and how many events it has.
+        self._assembly: Assembly | None = dialect.assembly()
+        self._assembled = 0
         self._parts: list[bytes] = []
         #: How many bytes the request has.
         self.asked_size: int = 0
@@ -134,11 +137,12 @@ class Passing(Exchange):
         return over
 
     def fold(self) -> None:
-        """Delta-codes the events that came. Whoever calls this now and then makes the call's end shorter."""
+        """Delta-codes the events that came, and puts them together. To call this now and then makes the call's end shorter."""
         with self._swallowing:
             stream = self._stream
             if stream is None or self._recorded:
                 return
+            self._assemble(stream)
             if len(stream.events) < _MANY:
                 self._folding.add(stream.events)
                 return
@@ -162,7 +166,7 @@ class Passing(Exchange):
             count = 0 if self.dialect.streams(self._path, asked) else None
         elif stream is not None and stream.events:
             with self._swallowing:
-                found = self.dialect.choices(self.dialect.assemble(self._came(stream)))
+                found = self.dialect.choices(self._body(stream))
             if found and found[0].token_ids is not None:
                 count = len(found[0].token_ids)
         if count == 0:
@@ -222,14 +226,15 @@ class Passing(Exchange):
                 return
             stands = Stream()
             stands.events, stands.names, stands.done = list(stream.events), list(stream.names), stream.done
+            assembly, self._assembly = self._assembly, None  # the record of what stands may end an event that goes on
             try:
-                if is_complete(self.dialect, self.dialect.assemble(self._came(stands))):
+                if is_complete(self.dialect, self._body(stands)):
                     self._stream = stands
                     self._record(None)
             except Exception as failure:
                 fault(failure)
             finally:
-                self._stream = stream
+                self._stream, self._assembly = stream, assembly
 
     def _record(self, error: Any) -> None:
         if error is None and self._stood is not None and self._count() == self._stood[1]:
@@ -247,11 +252,24 @@ class Passing(Exchange):
             return None, None, why
         return (*super()._answer()[:2], why)
 
-    def _came(self, stream: Stream) -> Any:
+    def _assemble(self, stream: Stream) -> None:
+        """Puts the events together that came since."""
+        if self._assembly is None:
+            return
+        try:
+            self._assembly.add(stream.events[self._assembled - self._folding.taken :])
+            self._assembled = self._count()
+        except Exception:  # of a stranger's dialect: `assemble` is asked at the end, and what fails there is told of
+            self._assembly = None
+
+    def _body(self, stream: Stream) -> Any:
+        self._assemble(stream)
+        if self._assembly is not None:
+            return self._assembly.body()
         if not self._folding.taken:
-            return stream.events
+            return self.dialect.assemble(stream.events)
         self._folding.add(stream.events)
-        return self._folding.events()
+        return self.dialect.assemble(self._folding.events())
 
     def _count(self) -> int:
         """How many events came."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
-from yarl import URL
 
 from .. import dialects
 from ..access import IDLE, log_of
 from ..codec import encode
+from .connections import Answer, Broken, Connections, Unreachable
 from .control import Traffic
 from .gate import Admitted, Gate, Refused, without_key
-from .headers import Request, Response, Socket, coming_down, going_up, reused
+from .headers import Headers, Request, Response, Socket, coming_down, going_up
 from .passing import Passing
 from .recording import Recording
 from .tokens import Asking, Stripped, fields_of
@@ -35,7 +35,6 @@ _HEADER_BYTES = 1 << 16
 _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
 _FOLDED = 4  # pieces whose events are delta-coded together, in half the time that each of them takes alone
 _SILENT_SECONDS = 120.0
-_AGAIN_SECONDS = 1.0  # a kept connection that breaks so soon was closed before the request came
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
 #: Paths whose calls count tokens and ask no model, and their dialects.
 _COUNTS = {"/v1/messages/count_tokens": "anthropic.messages", ":countTokens": "gemini"}
@@ -73,6 +72,8 @@ class Door:
         self._asking = Asking() if tokens else None
         self._key = key
         self._control = control
+        self._connections = Connections()
+        #: For WebSockets.
         self._client: aiohttp.ClientSession | None = None
 
     # --- being there ---------------------------------------------------------------------------------------------------------
@@ -107,6 +108,7 @@ class Door:
 
     async def close(self) -> None:
         """Lets go of the connections to the upstreams."""
+        self._connections.close()
         if self._client is not None:
             await self._client.close()
 
@@ -150,7 +152,8 @@ class Door:
         """A WebSocket. Calls of the Responses API are recorded, whatever else passes is not."""
         assert self._client is not None
         upstream = self._choose(request, admitted)
-        headers, url = self.headers_up(request, admitted, upstream)
+        passing, target = self.going_up(request, admitted, upstream)
+        headers = CIMultiDict(passing)
         for name in HANDSHAKE:
             headers.popall(name, None)
         path = unquote(admitted.path.partition("?")[0])
@@ -167,7 +170,8 @@ class Door:
             turns = Turns(begin, self.traffic, lambda: self.gate.still_admits(admitted), self._recording.known(admitted.address))
         try:
             with upstream:
-                return await bridge(request, self._client, url, headers, turns, self._recording.quietly, self._limits.copy)
+                url, record = upstream.url_of(target), self._recording.quietly
+                return await bridge(request, self._client, url, headers, turns, record, self._limits.copy)
         except Refused as refused:
             return refusal(refused)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -186,11 +190,11 @@ class Door:
             if way.call is not None:
                 way.call.drop()
             return refusal(refused)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except ConnectionError as error:
             if way.call is not None:
                 await self._recording.finish(way.call, error)
             self.traffic.counts["upstream", "failed"] += 1
-            return refusal(Refused(502, "upstream", f"the upstream can't be reached: {type(error).__name__}: {error}"))
+            return refusal(Refused(502, "upstream", str(error)))
         finally:
             way.leave()
 
@@ -223,12 +227,12 @@ class Door:
         call.policy = self.traffic.policy
         return call
 
-    def headers_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[CIMultiDict[str], URL]:
-        """The headers and the URL of a request as they go upstream."""
+    def going_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[Headers, str]:
+        """The headers and the target of a request as they go upstream."""
         passing, target = going_up(request), admitted.path
         if admitted.ours or self._key is not None:
             passing, target = without_key(passing, target, self._key)
-        return CIMultiDict(passing), upstream.target(target)
+        return passing, upstream.target(target)
 
     async def _forward(self, way: _Way) -> web.StreamResponse:
         request, admitted = way.request, way.admitted
@@ -245,41 +249,37 @@ class Door:
             asked = fields_of(way.call, self._asking)
         tried: list[Upstream] = []
         refused: list[Refused] = []
+        anew = False
         while True:
-            headers, url = self.headers_up(request, admitted, upstream)
+            headers, target = self.going_up(request, admitted, upstream)
             body: Any = whole
             if asked and way.call is not None:
                 body = way.call.body
-                headers.popall("content-length", None)
-                headers.popall("accept-encoding", None)
-                headers["accept-encoding"] = "identity"
+                headers = [(name, value) for name, value in headers if name.lower() not in ("content-length", "accept-encoding")]
+                headers.append(("Accept-Encoding", "identity"))
             elif whole is None:
                 body = self._upload(way, refused)
             if whole is not None:
                 way.make_soon()
-            began = time.monotonic()
             way.gone = True
             try:
                 with upstream:
-                    answer = await self._ask(request.method, url, headers, body)
-            except aiohttp.ClientError as error:
+                    answer = await self._connections.ask(upstream, request.method, target, headers, body, anew)
+            except Unreachable:
+                upstream.took_none()
+                others = [u for u in self._upstreams.all if u not in (*tried, upstream)]
+                if whole is None or not others:
+                    raise
+                tried.append(upstream)
+                upstream = self._choose(request, admitted, tried)
+                continue
+            except Broken as error:
                 if refused:
                     raise refused[0] from None
-                if not isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+                if whole is None or not error.untouched:
                     raise
-                nobody = isinstance(error, aiohttp.ClientConnectorError)
-                if nobody:
-                    upstream.took_none()
-                others = [u for u in self._upstreams.all if u not in (*tried, upstream)]
-                if whole is not None and nobody and others:  # it takes no connection: another may
-                    tried.append(upstream)
-                    upstream = self._choose(request, admitted, tried)
-                    continue
-                soon = time.monotonic() - began < _AGAIN_SECONDS
-                if whole is not None and not nobody and upstream not in tried and soon and reused.get():
-                    tried.append(upstream)  # the upstream had closed the connection: once more, on a new one
-                    continue
-                raise
+                anew = True
+                continue
             if asked and way.call is not None and answer.status in (400, 422):
                 way.call.refused(answer.status, await answer.read())
                 assert self._asking is not None
@@ -291,14 +291,7 @@ class Door:
             with upstream:
                 return await self._answer(way, answer, asked)
         finally:
-            answer.close() if not answer.content.is_eof() else answer.release()
-
-    async def _ask(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> aiohttp.ClientResponse:
-        assert self._client is not None
-        data = body if body else None
-        if data is None and "content-length" in headers:
-            data = b""
-        return await self._client.request(method, url, headers=headers, data=data, allow_redirects=False)
+            answer.close()
 
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         """The pieces of a body as they come. Raises Refused where it is too large."""
@@ -336,7 +329,7 @@ class Door:
 
     # --- the response --------------------------------------------------------------------------------------------------------
 
-    async def _answer(self, way: _Way, answer: aiohttp.ClientResponse, asked: dict[str, Any]) -> web.StreamResponse:
+    async def _answer(self, way: _Way, answer: Answer, asked: dict[str, Any]) -> web.StreamResponse:
         request, call = way.request, way.call
         kind = "unrecorded" if call is None else call.dialect.NAME
         self.traffic.counts[kind, str(answer.status)] += 1
@@ -344,35 +337,35 @@ class Door:
         if call is not None and asked and answer.status < 300 and "content-encoding" not in answer.headers:
             path = request.raw_path.partition("?")[0]
             stripped = Stripped(call.dialect, answer.headers.get("content-type", ""), path, asked)
-        kept = coming_down(answer, stripped is not None)
+        kept = coming_down(answer.headers, answer.raw_headers, stripped is not None)
         response, connected = Response(status=answer.status, reason=answer.reason, headers=kept), True
-        if call is not None and answer.content.at_eof():  # no body follows: the head is the end
+        if call is not None and answer.at_eof():  # no body follows: the head is the end
             call.answered(answer.status, answer.headers)
             call.done = True
             await self._recording.finish(call)
         try:
             writer = await response.prepare(request)
-            if writer is not None and (stripped is not None or not answer.content.total_bytes):
+            if writer is not None and (stripped is not None or answer.waits):
                 writer.send_headers()
         except ConnectionError:
             connected = False
         except ValueError:
-            raise aiohttp.ClientPayloadError("a header of the answer has a control character") from None
+            raise Broken("a header of the answer has a control character") from None
         if call is not None and not call.over:
             call.answered(answer.status, answer.headers)
-        left, passed, pieces = answer.content_length, b"", 0
+        left, passed, pieces = answer.length, b"", 0
         done = large = False
         while connected and not done:
             try:
-                data = await answer.content.readany()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:  # the client has a part of it: nothing may follow
+                data = await answer.readany()
+            except Broken as error:  # the client has a part of it: nothing may follow
                 if call is not None:
                     await self._recording.finish(call, error)
                 self.traffic.counts["upstream", "failed"] += 1
                 if request.transport is not None:
                     request.transport.close()
                 return response
-            over = done = answer.content.at_eof()
+            over = done = answer.at_eof()
             if left is not None:
                 left -= len(data)
                 over = over or left <= 0
@@ -387,7 +380,7 @@ class Door:
                 call.done = over
                 if ends or over:  # this piece waits for the record: the end of the body mostly comes meanwhile, and goes with it
                     await self._recording.finish(call)
-                    done = answer.content.at_eof()
+                    done = answer.at_eof()
             if passed and not done:
                 connected = await _write(response, passed)
             if call is not None and data and not call.over and pieces > 1:  # nobody waits; at the first, other calls may begin

@@ -28,6 +28,11 @@ class Upstream:
             raise InvalidInput("an upstream's URL holds no user or password; the key goes in a header")
         self.url: str = url.rstrip("/")
         self._root = URL(self.url, encoded=True)
+        #: The name or number of its host, its port, the `Host` of its requests, and whether it is spoken to over TLS.
+        self.address: str = self._root.raw_host or ""
+        self.port: int = self._root.port or 0
+        self.host: str = self._root.host_port_subcomponent or ""
+        self.tls: bool = parts.scheme == "https"
         self._path = parts.path.rstrip("/")
         self.busy: int = 0
         #: Runs that stick to it.
@@ -52,12 +57,16 @@ class Upstream:
         """Whether it took no connection lately."""
         return time.monotonic() - self._down < _DOWN
 
-    def target(self, path: str) -> URL:
-        """The URL of a request's path and query. A `/v1` that both have stands there once: people paste base URLs with and
+    def target(self, path: str) -> str:
+        """What a request's path and query are there. A `/v1` that both have stands there once: people paste base URLs with and
         without it."""
         if self._path.endswith("/v1") and (path == "/v1" or path.startswith(("/v1/", "/v1?"))):
             path = path[3:]
-        return self._root.with_path(self._path + path, encoded=True)  # the query stands in the path: a lone `?` is no query
+        return self._path + path or "/"
+
+    def url_of(self, target: str) -> URL:
+        """The URL of such a target."""
+        return self._root.with_path(target, encoded=True)  # the query stands in the path: a lone `?` is no query
 
 
 class Upstreams:

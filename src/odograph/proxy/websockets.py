@@ -114,7 +114,9 @@ async def bridge(
         raise Refused(502, "upstream", f"the upstream's answer makes no WebSocket: {error.message}") from None
     chosen = (upstream.protocol,) if upstream.protocol else ()
     ours = web.WebSocketResponse(protocols=chosen, compress=bool(compress), max_msg_size=largest, autoclose=False)
-    for name, value in coming_down(upstream.answer, False) if isinstance(upstream, Socket) else ():
+    for name, value in (
+        coming_down(upstream.answer.headers, upstream.answer.raw_headers, False) if isinstance(upstream, Socket) else ()
+    ):
         if name.lower() not in HANDSHAKE:
             ours.headers.add(name, value)
     try:
@@ -144,7 +146,9 @@ async def _pass_on(refused: NoSocket, request: web.BaseRequest) -> web.StreamRes
     """Gives a client the upstream's answer, by which it may know what to do: when to try again, or that its key is wrong."""
     answer, body = refused.answer, refused.body
     whole = answer.headers.get("content-length") == str(len(body))
-    response = Response(status=answer.status, reason=answer.reason, headers=coming_down(answer, not whole))
+    response = Response(
+        status=answer.status, reason=answer.reason, headers=coming_down(answer.headers, answer.raw_headers, not whole)
+    )
     await response.prepare(request)
     await response.write_eof(body)
     return response
