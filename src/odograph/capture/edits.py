@@ -206,7 +206,7 @@ def _put(
             runs.append(Literal(text=part) if isinstance(part, str) else Literal(ids=list(part)))
 
     while at < stop:
-        best, size = 0, 0
+        best = size = 0
         for n in gone.get(b[at], [])[:_PLACES]:
             length = 0
             while at + length < stop and n + length in free and a[n + length] == b[at + length]:
