@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 import odograph
 from odograph import Kept, Literal
 from odograph.codec import content_hash
 from odograph.types import Edit
+
+
+class Word(StrEnum):
+    NEW = "new"
 
 
 def left(edit: Edit, base: Any) -> Any:
@@ -110,3 +117,56 @@ def test_an_edit_names_the_base_that_it_is_of(store: odograph.Store) -> None:
     ):
         with pytest.raises(TypeError, match=told):
             run.edit(call, **wrong)
+
+
+def test_an_edit_takes_the_numbers_and_lists_that_a_call_takes(store: odograph.Store) -> None:
+    """Positions and ids as numpy, a tuple or an enumeration has them are the plain ones, and a call stands for its id."""
+    one, two = numpy.int64(1), numpy.int64(2)
+    run, call, id = one_call(store, [1, 2, 3])
+    text = run.llm_call(model="m", messages=[], response="abc")
+    run.edit(call).delete(one, two)
+    run.edit(call).move(one, two, numpy.int64(3))
+    for new in (numpy.array([8, 9]), (8, 9), [numpy.int64(8), 9], Literal((8, 9))):  # type: ignore[arg-type]
+        run.edit(call).insert(one, new)
+    run.edit(call).rewrite(numpy.array([3, 9]))
+    run.edit(text).rewrite(Word.NEW)
+    run.edit(call, [Kept(one, two, call, numpy.int64(0)), Literal(text=Word.NEW)])  # type: ignore[arg-type]
+    run.edit(call).delete(one, numpy.int64(9))
+    found = store.trajectory(id).edits
+    inserted = [Kept(0, 1), Literal([8, 9]), Kept(1, 3)]
+    assert [edit.result for edit in found[:-1]] == [
+        [Kept(0, 1), Kept(2, 3)], [Kept(0, 1), Kept(2, 3), Kept(1, 2)], *[inserted] * 4, [Kept(2, 3), Literal([9])],
+        [Literal(text="new")], [Kept(1, 2, call.id, 0), Literal(text="new")],
+    ]  # fmt: skip
+    assert [edit.rejected for edit in found] == [None] * 9 + ["range [1, 9] of a base of 3 tokens"]
+    assert not any(edit.extra for edit in found)
+
+
+def test_an_edit_of_other_numbers_and_lists_is_refused(store: odograph.Store) -> None:
+    """A record of one would say that the whole answer was taken out."""
+    run, call, id = one_call(store, [1, 2, 3])
+    edit = run.edit(call)
+    refused: list[tuple[Callable[[], Any], str]] = [
+        (lambda: edit.delete(1.0, 2.0), "a position in an edit is a whole number, not float"),  # type: ignore[arg-type]
+        (lambda: edit.truncate(None), "a position in an edit is a whole number, not NoneType"),  # type: ignore[arg-type]
+        (lambda: edit.insert(0, ["a"]), "a token id of an edit is a whole number, not str"),  # type: ignore[list-item]
+        (lambda: edit.rewrite([[1]]), "a token id of an edit is a whole number, not list"),  # type: ignore[list-item]
+        (lambda: run.edit(call, [Kept("0", 1)]), "a position in an edit is a whole number, not str"),  # type: ignore[arg-type]
+        (lambda: run.edit(call, [Kept(0, 1, choice="0")]), "the choice of a Kept run is a whole number, not str"),  # type: ignore[arg-type]
+        (lambda: run.edit(call, [Kept(0, 1, 5)]), "the call of a Kept run is a record, .* not int"),  # type: ignore[arg-type]
+        (lambda: run.edit(call, [Literal("ab")]), "token ids of an edit are a list of int, not str"),  # type: ignore[arg-type]
+        (lambda: run.edit(call, [Literal(text=5)]), "the text of an edit is a string, not int"),  # type: ignore[arg-type]
+    ]
+    for wrong, told in refused:
+        with pytest.raises(TypeError, match=f"^{told}$"):
+            wrong()
+    assert store.trajectory(id).edits == []
+
+
+def test_an_edit_to_a_text_that_json_can_not_hold_is_rejected(store: odograph.Store) -> None:
+    """It is kept as it was, and changes nothing: no record says that the whole answer was taken out."""
+    run, call, id = one_call(store, "abc")
+    run.edit(call).insert(1, "\ud800")
+    (edit,) = store.trajectory(id).edits
+    assert (edit.result, edit.rejected) == ([], "its text has half a surrogate pair")
+    assert [part["run"] for part in edit.extra["invalid"]["result"]] == ["kept", "literal", "kept"]
