@@ -87,3 +87,50 @@ def test_a_name_may_be_of_a_class_of_its_own(store: odograph.Store) -> None:
             run.reward(1.0, 5)  # type: ignore[arg-type]
     t = store.trajectory(run.id)
     assert [t.rewards[0].name, t.labels[0].technique, t.actions[0].name] == ["right"] * 3
+
+
+def test_what_is_no_record_and_no_number_is_told_in_a_sentence(store: odograph.Store) -> None:
+    """A target that has no id, or one that is no text, and a number that can't be told, are refused before anything is written."""
+
+    class Numbered:
+        id = 5
+
+    class Unknown:
+        def __float__(self) -> float:
+            raise ValueError("unknown")
+
+    with store.record(task="t") as run:
+        for wrong in (5, object(), Numbered()):
+            with pytest.raises(TypeError, match=f"^target is a record, .* or an id; not {type(wrong).__name__}$"):
+                run.reward(1.0, target=wrong)
+        for value, why in ((Unknown(), "ValueError"), (10**400, "int too large to convert to float")):
+            with pytest.raises(TypeError, match=f"^a reward is a number or None: {why}$"):
+                run.reward(value)  # type: ignore[arg-type]
+    assert store.trajectory(run.id).rewards == []
+
+
+def test_lists_that_are_none_are_kept_as_they_are(store: odograph.Store) -> None:
+    """An iterator is not asked for its items, and what gives no items is on record as itself; one token is a list, too."""
+
+    class Lost:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> float:
+            raise RuntimeError
+
+    ids = iter([1, 2, 3])
+    with store.record(task="t") as run:
+        run.llm_call(model="m", messages=[], response="a", token_ids=ids, logprobs=Lost())
+        run.llm_call(model="m", messages=ids, response="a", token_ids=[7], logprobs=[-0.5])  # type: ignore[arg-type]
+    assert list(ids) == [1, 2, 3]
+    lost, one = store.trajectory(run.id).llm_calls
+    assert [lost.record.extra["invalid"]["tokens"][0][name]["type"] for name in ("token_ids", "logprobs")] == [
+        "builtins.list_iterator",
+        f"{__name__}.{Lost.__qualname__}",
+    ]
+    assert (one.request["messages"]["type"], one.choices[0].token_ids, one.choices[0].logprobs) == (
+        "builtins.list_iterator",
+        [7],
+        [-0.5],
+    )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from operator import index
 from types import NoneType
 from typing import Any, TypedDict, Unpack, get_args
 from typing import Literal as OneOf
@@ -10,9 +11,11 @@ import msgspec
 
 from ..calls import Call
 from ..codec import content_hash, decode_record
+from ..plain import foreign
 from ..redact import Redactor
 from ..streams import IdsLine, MessageLine, Streams
 from ..types import Kept, Literal, LLMCall
+from .values import id_of, listed, named
 
 Runs = list[Kept | Literal]
 #: What of a response an edit is of, and the unit of its positions.
@@ -84,6 +87,30 @@ class Base:
         return None if self.units is None else content_hash(self.units)
 
 
+def _whole(value: Any, what: str) -> int:
+    try:
+        return int(index(value))
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {type(value).__name__}") from None
+
+
+def _kept(run: Kept) -> Kept:
+    """A run with plain numbers in it. Raises TypeError for what is none."""
+    start, stop = (_whole(at, "a position in an edit") for at in (run.start, run.stop))
+    call = None if run.call is None else id_of(run.call, "the call of a Kept run")
+    return Kept(start, stop, call, None if run.choice is None else _whole(run.choice, "the choice of a Kept run"))
+
+
+def _written(run: Literal) -> Literal:
+    """A run with a plain list of ids, or a text, in it. Raises TypeError for what is none."""
+    ids = listed(run.ids)
+    if ids is not None:
+        if type(ids) is not list:
+            raise TypeError(f"token ids of an edit are a list of int, not {type(ids).__name__}")
+        ids = [id if type(id) is int else _whole(id, "a token id of an edit") for id in ids]
+    return Literal(ids, None if run.text is None else named(run.text, "the text of an edit"))
+
+
 def _normalised(runs: Runs) -> Runs:
     """The same result with neighbours joined and empty runs left out."""
     out: Runs = []
@@ -122,6 +149,8 @@ def edit_fields(
     preferred: bool,
 ) -> dict[str, Any]:
     """The fields of an edit's record. `asked`: the positions that were given; those outside of the base reject the edit."""
+    runs = [_kept(run) if isinstance(run, Kept) else _written(run) for run in runs]
+    asked = tuple(_whole(at, "a position in an edit") for at in asked)
     rejected: str | None = None
     fields: dict[str, Any] = {"base": call, "result": msgspec.to_builtins(_normalised(runs))}
     if about["choice"]:
@@ -142,6 +171,8 @@ def edit_fields(
             rejected = f"range {list(asked)} of a base of {length} {base.unit}s"
         else:
             rejected = _outside(runs, length)
+    if rejected is None and any(foreign(run.text) for run in runs if isinstance(run, Literal) and run.text):
+        rejected = "its text has half a surrogate pair"  # as JSON it is no text, and the result is none
     if redactor is not None and base is not None and _tells(redactor, base, runs):
         fields["result"], rejected = [], "it is of, or makes, what is redacted"
     for name, value in (("reason", reason), ("author", author), ("rejected", rejected)):
@@ -206,7 +237,7 @@ def _put(
             runs.append(Literal(text=part) if isinstance(part, str) else Literal(ids=list(part)))
 
     while at < stop:
-        best, size = 0, 0
+        best = size = 0
         for n in gone.get(b[at], [])[:_PLACES]:
             length = 0
             while at + length < stop and n + length in free and a[n + length] == b[at + length]:
@@ -226,11 +257,11 @@ def _put(
 
 def _literal(new: str | list[int] | Literal) -> Literal:
     if isinstance(new, Literal):
-        return new
+        return _written(new)
     if isinstance(new, str):
-        return Literal(text=new)
-    if isinstance(new, list):
-        return Literal(ids=list(new))
+        return Literal(text=str.__str__(new))
+    if type(ids := listed(new)) is list:
+        return _written(Literal(ids))
     raise TypeError(f"an edit puts in text (str), token ids (list of int) or a Literal, not {type(new).__name__}")
 
 
