@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import odograph
+from odograph.store import journal as journal_module
 from odograph.store.journal import Journal
 from odograph.store.lines import is_alive
 from tests.programs import ran
@@ -431,6 +434,34 @@ def test_a_signal_handler_that_records_while_the_file_is_looked_for(tmp_path: Pa
         assert len(store.trajectory(run.id).notes) == 5
 
 
+@pytest.mark.parametrize("moment", ["getpid", "open", "write"])
+def test_a_signal_handler_that_records_while_a_file_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The handler's record begins a file of its own; what came first begins the next one. Nothing says that a file was changed."""
+    with odograph.open(tmp_path) as store:
+        run = store.record(task="signal")
+        journal, real = store.backend.journal, getattr(os, moment)
+
+        def interrupted(*given: Any) -> Any:
+            monkeypatch.undo()
+            found = real(*given)
+            run.note("of the handler")
+            return found
+
+        with journal.lock:  # no sync comes in between
+            journal.close()
+            monkeypatch.setattr(os, moment, interrupted)
+            run.note("first")
+            run.note("second")
+            journal.check()
+            assert (store.health()["files_lost"], store.health()["failure"], store.health()["waiting"]) == (0, None, 0)
+        run.finish()
+        assert sorted(n.data for n in store.trajectory(run.id).notes) == ["first", "of the handler", "second"]
+        assert store.damages() == []
+    assert [path for path in (tmp_path / "journal").iterdir() if is_alive(path)] == []
+
+
 def test_a_signal_handler_that_records_while_waiting_lines_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of failed writes are each written once, also where the handler writes the others in between."""
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
@@ -534,6 +565,46 @@ def test_a_step_that_waits_is_written_by_the_process_that_began_it(store: odogra
     assert sorted(n.data for n in store.trajectory(run.id).steps[0].notes) == ["of the child", "of the parent"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_with_sync_durability_each_record_is_synced_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The disk is asked for each record, after its write; a disk that fails then shows in `health()`."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    with odograph.open(tmp_path, durability="sync") as store:
+        run = store.record(task="t")
+        synced: list[int] = []
+
+        def fdatasync(fd: int) -> None:
+            synced.append(os.fstat(fd).st_size)
+            if fails:
+                raise OSError(5, "Input/output error")
+
+        with store.backend.journal.lock, monkeypatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            patch.setattr(os, "fdatasync", fdatasync)
+            run.note("x")
+            (path,) = (tmp_path / "journal").iterdir()
+            assert synced == [path.stat().st_size]
+            assert ("Input/output error" in str(store.health()["failure"])) == fails
+        store.flush()
+        assert store.health()["failure"] is None
+
+
+@pytest.mark.parametrize("at_exit", [False, True])
+def test_a_folder_that_was_deleted_before_the_journal_is_closed(tmp_path: Path, at_exit: bool) -> None:
+    """What was written since the last sync is written again; at the end of the program the folder stays deleted."""
+    folder = tmp_path / "journal"
+    one = Journal(folder)
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":"note"}\n')
+        shutil.rmtree(folder)
+        one.close(at_exit=at_exit) if at_exit else one.close()
+    assert (folder.exists(), one.written) == (not at_exit, 1)
+    assert at_exit or [path.read_bytes().split(b"\n", 1)[1] for path in folder.iterdir()] == [b'{"kind":"note"}\n']
+
+
 def test_with_sync_durability_the_beginning_of_a_step_is_on_disk_when_step_returns(tmp_path: Path) -> None:
     """durability="sync" holds nothing back."""
     with odograph.open(tmp_path, durability="sync") as store:
@@ -601,7 +672,10 @@ def test_a_process_that_may_open_no_more_files(tmp_path: Path) -> None:
 def test_a_program_whose_clock_or_sleep_is_not_its_own_goes_on_syncing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests replace `time.sleep`; under libfaketime a sleep may fail. The group commit goes on."""
 
+    asked: list[float] = []
+
     def never(seconds: float) -> None:
+        asked.append(seconds)
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr("time.sleep", never)
@@ -614,4 +688,108 @@ def test_a_program_whose_clock_or_sleep_is_not_its_own_goes_on_syncing(tmp_path:
             one.append(b"{}\n")
         synced.wait()
         synced.clear()
+    assert asked == [0.05, 0.05]
     one.close()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_what_could_not_be_written_is_tried_again_each_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """A group commit comes 50 ms after a write, and the next try 1 s after one that failed; what waited is counted once."""
+    asked: list[float] = []
+    (tmp_path / "in the way").touch()
+    one = Journal(tmp_path / "in the way" / "journal")
+    synced = threading.Event()
+    one.synced = synced.set
+
+    def passes(seconds: float) -> None:
+        asked.append(seconds)
+        if len(asked) == 3:
+            (tmp_path / "in the way").unlink()
+        one.synced = synced.set if len(asked) > 3 else None
+
+    monkeypatch.setattr(journal_module, "sleep", passes)
+    with one.lock:
+        for _ in range(failures):
+            one.append(b"{}\n")
+    synced.wait()
+    assert (asked, one.written, one.waiting, one.failure) == ([0.05, 1.0, 1.0, 0.05], failures, 0, None)
+    synced.clear()
+    with one.lock:
+        one.append(b"{}\n")
+    synced.wait()
+    assert (asked[4:], one.written) == ([0.05], failures + 1)
+    one.close()
+
+
+def test_what_waits_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a size the oldest goes, and is counted, each time that the disk is full; nothing that waits is lost to an interrupt."""
+    one = Journal(tmp_path / "journal")
+    monkeypatch.setattr(journal_module, "_BACKLOG", 10)
+
+    def fails(error: BaseException, *lines: bytes) -> None:
+        def write(fd: int, data: bytes) -> int:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            for line in lines:
+                one.append(line)
+
+    full = OSError(28, "No space left on device")
+    with one.lock:
+        one.append(b"{0}\n")
+        generation = one.generation
+        fails(full, b"{1}\n", b"{2}\n")
+        assert (one.waiting, one.lost, one.generation, one.failure) == (2, 0, generation, full)
+        fails(full, b"{3}\n")
+        assert (one.waiting, one.lost, one.generation) == (2, 1, generation + 1)
+        one.append(b"{4}\n")
+        assert (one.waiting, one.lost, one.failure) == (0, 1, None)
+        fails(full, b"{5}\n")
+        with pytest.raises(KeyboardInterrupt):
+            fails(KeyboardInterrupt(), b"{6}\n")
+        assert (one.waiting, one.lost) == (2, 1)
+        one.append(b"{7}\n")
+        assert (one.waiting, one.lost, one.written) == (0, 1, 7)
+        one.check()
+        assert one.files_lost == 0
+        one.close()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().split(b"\n")[1:] == [b"{0}", b"{2}", b"{3}", b"{4}", b"{5}", b"{6}", b"{7}", b""]
+
+
+NO_STDIN = """
+    import os, sys, warnings, odograph
+    os.close(0)
+    store = odograph.open(sys.argv[1])
+    run = store.record(task="t")
+    journal = store.backend.journal
+    assert journal._fd == 0, journal._fd  # else this program shows nothing
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(os.fstat(0).st_size > 0)
+        except OSError:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, "the child holds the file of its parent"
+    with journal.lock, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        os.unlink(journal._path)
+        journal.check()
+        assert store.health()["files_lost"] == len(said) == 1
+    run.note("b")
+    journal.sync()
+    store.close()
+    try:
+        os.fstat(0)
+    except OSError:
+        print(len(store.trajectory(run.id).notes))
+"""
+
+
+def test_a_journal_may_have_the_first_descriptor(tmp_path: Path) -> None:
+    """In a process that closed its stdin the journal's file takes the number 0: it is looked for, closed, and not a child's."""
+    done = ran(NO_STDIN, str(tmp_path))
+    assert (done.stdout, done.stderr) == ("1\n", "")

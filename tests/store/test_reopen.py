@@ -446,7 +446,7 @@ def test_what_is_recorded_behind_what_another_program_wrote(tmp_path: Path, how:
         run.note({"kind": "note", "said": "acknowledged"})
         journal.check()
     assert [str(one.message).partition(" was ")[2][:25] for one in said] == ["deleted, moved or changed"]
-    assert store.health()["files_lost"] == 1
+    assert (store.health()["files_lost"], store.health()["waiting"]) == (1, 0)
     run.finish()
     with odograph.open(tmp_path / "s") as after:
         found = after.trajectory(run.id)

@@ -123,7 +123,6 @@ class Journal:
             return
         self._held += data
         if not self._dirty:
-            self._dirty = True
             self._sync_soon()
 
     @contextlib.contextmanager
@@ -169,7 +168,7 @@ class Journal:
             self._given += size
             done = os.write(self._fd, data)
             if done != size:
-                self._finish(data, done)
+                self._finish(self._fd, data, done)
             self._size += size
         except OSError as error:
             self._given -= size
@@ -181,20 +180,19 @@ class Journal:
             return
         self.written += 1
         if not self._dirty or self.durability == "sync":
-            self._dirty = True
             self._sync_soon()
 
-    def _finish(self, data: bytes, done: int) -> None:
+    def _finish(self, fd: int, data: bytes, done: int) -> None:
         """Writes the rest of a write that was cut short. If that fails, the file is as it was before the write."""
         rest = memoryview(data)[done:]
         try:
             while rest:
-                wrote = os.write(self._fd, rest)
+                wrote = os.write(fd, rest)
                 done += wrote
                 rest = rest[wrote:]
         except OSError:
             try:  # nobody else writes this file: its end is ours to cut
-                os.ftruncate(self._fd, os.fstat(self._fd).st_size - done)
+                os.ftruncate(fd, os.fstat(fd).st_size - done)
             except OSError:  # a torn line at the end of a file costs nothing: go on in another
                 self._size = self._given = _FULL
             raise
@@ -231,7 +229,7 @@ class Journal:
                 self._given += size
                 done = os.write(self._fd, data)
                 if done != size:
-                    self._finish(data, done)
+                    self._finish(self._fd, data, done)
                 self._size += size
             except BaseException as error:
                 self._backlog.insert(0, data)
@@ -245,12 +243,11 @@ class Journal:
                 self._backlog_size -= size
                 self.written += 1
         self.failure = None
-        self._dirty = True
         self._sync_soon()
 
     @property
     def waiting(self) -> int:
-        """The bytes of failed writes, which wait in memory for the next try."""
+        """How many failed writes wait in memory for the next try."""
         return len(self._backlog)
 
     def _turn(self, *, check: bool = True) -> None:
@@ -320,34 +317,37 @@ class Journal:
         self.make_folder()
         if self._prepare is not None:
             self._prepare()
-        name = f"{self.writer}.{self._part}.jsonl" if self._part else f"{self.writer}.jsonl"
+        part, self._part = self._part, self._part + 1
         header = {
             "kind": "journal",
             "schema_version": SCHEMA_VERSION,
             "writer": self.writer,
-            "part": self._part,
+            "part": part,
             "pid": os.getpid(),
             "host": os.uname().nodename,
             "time": time_ns(),
         }
-        self._part += 1
-        self._path = os.path.abspath(self.folder / name)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, file_mode(self.folder))
         data = encode(header) + b"\n"
+        size = len(data)
+        path = os.path.abspath(self.folder / (f"{self.writer}.{part}.jsonl" if part else f"{self.writer}.jsonl"))
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, file_mode(self.folder))
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            done = os.write(self._fd, data)
-            if done != len(data):
-                self._finish(data, done)
-        except OSError:  # each try would leave a file
-            self._shut()
-            os.unlink(self._path)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            done = os.write(fd, data)
+            if done != size:
+                self._finish(fd, data, done)
+        except BaseException:  # each try would leave a file
+            os.close(fd)
+            os.unlink(path)
             raise
-        self._size = self._given = self._seen = self._head = len(data)
+        while self._fd >= 0:  # a signal handler recorded meanwhile, in a file of its own
+            self._shut()
+        self._fd, self._path = fd, path
+        self._size = self._given = self._seen = self._head = size
 
     def _shut(self) -> None:
         """Syncs the file to disk, and closes the file."""
-        self._size, self._seen = _FULL, 0
+        self._size = _FULL
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
@@ -359,6 +359,7 @@ class Journal:
     # --- durability ---------------------------------------------------------------------------------------------------
 
     def _sync_soon(self) -> None:
+        self._dirty = True
         if self.durability == "sync":
             self._fdatasync()
             self._check()
