@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from odograph.codec import new_id
 from odograph.errors import NewerStore, StoreError
 from odograph.tables.commits import Conflict
-from odograph.tables.files import Footer, Opened, Writer, footer_of
+from odograph.tables.files import DataFile, Footer, Opened, Writer, footer_of
 from odograph.tables.folder import FolderCommits
 from odograph.tables.schema import Column, Table
 
@@ -179,6 +180,15 @@ def test_an_id_commits_once(tmp_path: Path) -> None:
     assert (commits.untouched("two"), commits.untouched("three")) == (False, True)
     assert [f.file.path for f in commits.files("birds")] == [path]
     assert commits.find("one").properties == {"what": "a test"}  # type: ignore[union-attr]
+    assert [commits.find("one"), commits.find("two")] == commits.commits()
+    assert 0 <= time.time_ns() - commits.commits()[0].time < 3600 * 10**9
+    assert commits.pending() == {}
+    commits.settle()
+    assert (tmp_path / "commits.sqlite").stat().st_size < 10_000
+    alone = FolderCommits(tmp_path / "alone")
+    alone.root.mkdir()
+    shutil.copy(tmp_path / "commits.sqlite", alone.root)
+    assert (alone.id, alone.commits()) == (commits.id, commits.commits())
 
 
 def test_readers_ask_for_what_is_new(tmp_path: Path) -> None:
@@ -219,6 +229,33 @@ def test_keys_let_one_writer_in(tmp_path: Path) -> None:
     assert not one.files("birds")
 
 
+def test_the_latest_files_come_first(tmp_path: Path) -> None:
+    """The live files of a folder that sort before a name are named, the last first, however many there are."""
+    commits = FolderCommits(tmp_path)
+    names = [f"birds/{n:03d}" for n in range(130)]
+    commits.commit("a", [DataFile(path.split("/")[0], path, 1, 1) for path in [*names, "nests/1"]])
+    commits.commit("b", remove=[names[7]])
+    expected = [path for path in reversed(names[:129]) if path != names[7]]
+    assert [live.file.path for live in commits.latest("birds", "129")] == expected
+    assert commits.tables() == ["birds", "nests"] and commits.tables("n") == ["nests"]
+
+
+def test_a_list_that_is_made_anew_is_read(tmp_path: Path) -> None:
+    """Who has a list open that another process makes anew is told while it is gone, and reads the new one then."""
+    commits, other = FolderCommits(tmp_path), FolderCommits(tmp_path)
+    path = written(tmp_path, commits)
+    before = commits.id
+    commits.settle()
+    (tmp_path / "commits.sqlite").rename(tmp_path / "away")
+    for work in (lambda: commits.commits(), lambda: commits.commit("c")):
+        with pytest.raises(StoreError, match="is gone: somebody deleted the open file"):
+            work()
+    (tmp_path / "away").rename(tmp_path / "commits.sqlite")
+    assert other.repair(table_of) == {"commits": 1, "files": 1, "left": 0}
+    assert commits.id == other.id != before
+    assert [one.file.path for one in commits.files("birds")] == [path]
+
+
 def test_a_lake_can_be_moved(tmp_path: Path) -> None:
     """A folder that was moved reads the same: no path in it is absolute."""
     written(tmp_path / "a", FolderCommits(tmp_path / "a"))
@@ -254,6 +291,7 @@ def test_commits_are_rebuilt_from_the_footers(tmp_path: Path, damage: str) -> No
     assert [f.file for f in again.files("birds")] == before
     assert {f.file.path for f in again.files("birds")} == {kept, merged.path}
     assert again.key("writer") == "7"
+    assert again.repair(table_of) == {"commits": 3, "files": 2, "left": 1}  # also by who has the list open
 
 
 def foreign(path: Path) -> None:
@@ -297,7 +335,7 @@ def test_a_lake_is_told_from_another(tmp_path: Path) -> None:
     assert FolderCommits(tmp_path / "a").id == a.id
 
 
-@pytest.mark.parametrize("how", ["of another program", "empty", "a loop of links", "a row that says nothing"])
+@pytest.mark.parametrize("how", ["of another program", "empty", "a loop of links", "a row that says nothing", "no table"])
 def test_a_list_that_is_none_is_refused(tmp_path: Path, how: str) -> None:
     """What is no list of the files is not taken for a list without files, and stays as it is."""
     path = tmp_path / "commits.sqlite"
@@ -316,7 +354,8 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path, how: str) -> None:
         else:
             for (table,) in db.execute("select name from sqlite_master where type='table'").fetchall():
                 db.execute(f"drop table {table}")
-            db.execute("pragma user_version=0")
+            if how != "no table":
+                db.execute("pragma user_version=0")
             if how == "of another program":
                 db.execute("create table birds(name)")
     before = path.read_bytes()
@@ -324,6 +363,24 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path, how: str) -> None:
     with pytest.raises(StoreError, match=f"commits.sqlite is damaged.*{said.get(how, '')}.*doctor --repair"):
         FolderCommits(tmp_path).files("birds")
     assert path.read_bytes() == before
+
+
+def test_a_page_of_the_list_that_is_damaged_is_told(tmp_path: Path) -> None:
+    """Damage that shows when a question reads it is one sentence, and a look at the whole list finds the damage."""
+    commits = FolderCommits(tmp_path)
+    written(tmp_path, commits)
+    commits.close()
+    path = tmp_path / "commits.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("select rootpage from sqlite_master where name='commits'").fetchone()
+        (size,) = db.execute("pragma page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"x" * size)
+    assert len(commits.files("birds")) == 1
+    with pytest.raises(StoreError, match=r"can't be read: database disk image is malformed; .*doctor --repair"):
+        commits.commits()
+    assert str(commits.wrong("")).startswith("it is damaged: ")
 
 
 def test_a_list_that_lost_a_file_of_its_commits_is_damaged(tmp_path: Path) -> None:
@@ -342,13 +399,149 @@ def test_a_list_that_lost_a_file_of_its_commits_is_damaged(tmp_path: Path) -> No
     assert "does not list a file of one of its commits" in str(commits.wrong(""))
 
 
+def ran(program: str, *arguments: Any, before: list[str] | None = None) -> str:
+    """What a program prints; it may fail in nothing."""
+    code = "import os, resource, sys\nfrom pathlib import Path\nfrom odograph.tables.folder import FolderCommits\n"
+    code += "from odograph.errors import StoreError\n" + textwrap.dedent(program)
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*(before or []), sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, env={**os.environ, **path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_list_that_may_only_be_read_is_read(tmp_path: Path) -> None:
+    """Where nothing can be written, not even beside the list, each question sees what was committed by then, also after a commit
+    that was refused. What is not in the list alone is not left out: then the list can't be opened."""
+    tool = []
+    if os.geteuid() == 0:
+        less = shutil.which("setpriv") or pytest.skip("setpriv is not installed")
+        tool = [less, "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    program = """
+        root = Path(sys.argv[1])
+        beside = root / "commits.sqlite-wal"
+
+        def may_write(yes):
+            for path in root.iterdir():
+                path.chmod(0o644 if yes else 0o444)
+            root.chmod(0o755 if yes else 0o555)
+
+        def tried(work):
+            try:
+                work()
+            except StoreError as error:
+                return "opened" if "can't be opened" in str(error) else "written" if "can't be written: " in str(error) else error
+
+        def added(names):
+            may_write(True)
+            for name in names:
+                writer.commit(name, keys={name: "x" * 100}, properties={"keys": {name: "x" * 100}})
+            writer.close()
+            may_write(False)
+
+        writer, reader = FolderCommits(root), FolderCommits(root)
+        added("a")
+        for number in range(3):
+            print(len(reader.keys("")), len(reader.commits()), reader.wrong(""), tried(reader.prepare))
+            print(tried(lambda: reader.commit("x")))
+            added(f"{number} {n}" for n in range(100))
+        may_write(True)
+        beside.touch()
+        may_write(False)
+        print(len(reader.keys("")))
+        may_write(True)
+        beside.write_bytes(b"what was committed last")
+        may_write(False)
+        print(tried(lambda: reader.keys("")))
+        may_write(True)
+    """
+    lines = [f"{1 + 100 * n} {1 + 100 * n} None None\nwritten\n" for n in range(3)]
+    assert ran(program, tmp_path, before=tool) == "".join(lines) + "301\nopened\n"
+
+
+def test_a_list_on_a_full_disk_is_gone_on_with(tmp_path: Path) -> None:
+    """A list that could not be made leaves no file. What could not be written is told as what the machine refuses, and the same
+    process goes on once there is room."""
+    program = """
+        def limit(bytes):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, resource.RLIM_INFINITY))
+
+        def tried(work):
+            try:
+                work()
+            except StoreError as error:
+                print([word for word in ("opened", "written", "read", "doctor") if word in str(error)])
+
+        root = Path(sys.argv[1])
+        commits = FolderCommits(root)
+        limit(4096)
+        tried(lambda: commits.commit("a"))
+        print(os.listdir(root))
+        limit(resource.RLIM_INFINITY)
+        commits.commit("a", keys={"a": "x" * 5000})
+        limit(8192)
+        tried(commits.settle)
+        tried(lambda: commits.commit("b", keys={"b": "x" * 50_000}))
+        limit(resource.RLIM_INFINITY)
+        commits.commit("c")
+        commits.settle()
+        print([commit.id for commit in commits.commits()])
+    """
+    assert ran(program, tmp_path) == "['opened']\n[]\n['read']\n['written']\n['a', 'c']\n"
+
+
+def test_a_commit_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """A commit whose file is in the list already, or whose check refuses it, is refused as a whole; the next commit is made."""
+    commits = FolderCommits(tmp_path)
+    written(tmp_path, commits)
+    file = commits.files("birds")[0].file
+    with pytest.raises(StoreError, match="can't be written"):
+        commits.commit("b", [file], keys={"b": "1"})
+
+    def check() -> None:
+        raise Conflict("somebody was here first")
+
+    with pytest.raises(Conflict, match="somebody was here first"):
+        commits.commit("b", keys={"b": "1"}, check=check)
+    assert (commits.commit("c"), commits.find("b"), commits.key("b")) == (2, None, None)
+
+
+def test_a_file_that_was_taken_out_and_could_not_be_deleted_is_no_damage(tmp_path: Path) -> None:
+    """Where each file of the list is there, a file of a commit that is in no list is one that was taken out."""
+    commits = FolderCommits(tmp_path)
+    written(tmp_path, commits)
+    path = written(tmp_path, commits)
+    shutil.copy(tmp_path / path, tmp_path / "kept")
+    commits.commit("taken out", remove=[path])
+    assert commits.expire(2**62) == [path]
+    shutil.copy(tmp_path / "kept", tmp_path / path)
+    assert commits.wrong("") is None
+
+
+def test_a_commit_while_the_list_is_looked_at_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process commits between two questions of one look is in none of their answers."""
+    commits, other = FolderCommits(tmp_path), FolderCommits(tmp_path)
+    commits.commit("a", keys={"a": "1"}, properties={"keys": {"a": "1"}})
+    asked = commits.commits
+
+    def meanwhile() -> Any:
+        found = asked()
+        other.commit("b", keys={"a": "2"}, properties={"keys": {"a": "2"}})
+        return found
+
+    monkeypatch.setattr(commits, "commits", meanwhile)
+    assert commits.wrong("") is None
+    assert commits.key("a") == "2"
+
+
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     """A lake of a later Odograph is refused with a sentence."""
     FolderCommits(tmp_path).commit("a")
     with sqlite3.connect(tmp_path / "commits.sqlite") as db:
         db.execute("pragma user_version=99")
-    with pytest.raises(NewerStore, match="version 99"):
-        FolderCommits(tmp_path).commit("b")
+    for work in (lambda: FolderCommits(tmp_path).commit("b"), lambda: FolderCommits(tmp_path).wrong("")):
+        with pytest.raises(NewerStore, match="version 99"):
+            work()
 
 
 def test_a_writer_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> None:

@@ -99,17 +99,15 @@ class FolderCommits:
                     " nothing was changed"
                 )
             db.execute("select count(*) from files")
-        except NewerStore:
+        except (NewerStore, sqlite3.Error, OSError) as error:
             if db is not None:
                 db.close()
-            raise
-        except (sqlite3.Error, OSError) as error:
-            if db is not None:
-                db.close()
+            if isinstance(error, NewerStore):
+                raise
             if made:
                 for suffix in ("", "-wal", "-shm"):
                     with suppress(OSError):
-                        self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                        self._path.with_name(self._path.name + suffix).unlink()
             if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
                 if (there := self._unchanging()) is not None:
                     return there
@@ -133,7 +131,7 @@ class FolderCommits:
             if not self._path.stat().st_size or (beside.exists() and beside.stat().st_size):
                 return None
             where = f"{self._path.absolute().as_uri()}?mode=ro&immutable=1"
-            db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(where, uri=True, isolation_level=None)
             if db.execute("pragma user_version").fetchone()[0] == _VERSION:
                 self._fleeting = True
                 return db
@@ -145,8 +143,8 @@ class FolderCommits:
 
     def prepare(self, tables: Iterable[Table] = ()) -> None:
         """See `Commits.prepare`: makes the database, which knows no tables."""
-        with self._lock:
-            self._db.execute("select 1")
+        with self._asked():
+            pass
 
     @property
     def exists(self) -> bool:
@@ -167,14 +165,20 @@ class FolderCommits:
                 self._open = None
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _asked(self) -> Iterator[sqlite3.Connection]:
+        """The database. What was opened for one question alone is closed then: it does not see what others commit."""
         with self._lock:
-            db = self._db
+            try:
+                yield self._db
+            finally:
+                if self._fleeting and self._open is not None and not self._open.in_transaction:
+                    self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._asked() as db:
             try:
                 db.execute("begin immediate")
-            except sqlite3.Error as error:
-                raise refused(self._path, "written", error) from error
-            try:
                 yield db
                 db.execute("commit")
             except sqlite3.Error as error:
@@ -189,27 +193,22 @@ class FolderCommits:
             if not self.exists:
                 return []
             try:
-                return self._db.execute(query, values).fetchall()
+                with self._asked() as db:
+                    return db.execute(query, values).fetchall()
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _MACHINE:
                     raise refused(self._path, "read", error) from error
                 raise StoreError(f"{self._path} can't be read: {error}; {_REBUILT}") from error
-            finally:
-                if self._fleeting and self._open is not None and not self._open.in_transaction:
-                    self.close()
 
     @contextmanager
     def _as_of_now(self) -> Iterator[sqlite3.Connection]:
         """All questions within see one state of the database."""
-        with self._lock:
-            db = self._db
+        with self._asked() as db:
             db.execute("begin")
             try:
                 yield db
             finally:
                 _roll_back(db)
-                if self._fleeting:
-                    self.close()
 
     def commit(
         self,
@@ -374,7 +373,7 @@ class FolderCommits:
             db.executemany("delete from files where path=?", [(path,) for path in gone])
         for path in gone:
             with suppress(OSError):  # what can't be deleted belongs to no commit
-                (self.root / path).unlink(missing_ok=True)
+                (self.root / path).unlink()
         return gone
 
     def orphans(self) -> list[Path]:
@@ -398,8 +397,8 @@ class FolderCommits:
                 (found,) = db.execute("pragma integrity_check(1)").fetchone()
                 if found != "ok":
                     return f"it is damaged: {found}"
-                made, there = [one.properties.get("keys") for one in self.commits()], self.keys(keys)
-            for one in made:
+                made, there = self.commits(), self.keys(keys)
+            for one in (commit.properties.get("keys") for commit in made):
                 said |= {name: value for name, value in one.items() if name.startswith(keys)} if isinstance(one, dict) else {}
             if {name: value for name, value in said.items() if value is not None} != there:
                 return "it is damaged: its keys are not those of its commits"
@@ -409,12 +408,9 @@ class FolderCommits:
             return str(error)
         except (ValueError, TypeError):
             return "it is damaged: a commit can't be read"
-        if any(footer.commit in self._ids() for footer in self._strays()):
+        if not {commit.id for commit in made}.isdisjoint(footer.commit for footer in self._strays()):
             return "it is damaged: it does not list a file of one of its commits, and lists one that is gone"
         return None
-
-    def _ids(self) -> set[str]:
-        return {id for (id,) in self._rows("select id from commits")}
 
     def _strays(self) -> Iterator[Footer]:
         """Footers of whole files that are not listed; nothing where each file that is listed is there."""
