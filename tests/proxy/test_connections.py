@@ -170,9 +170,11 @@ def test_an_upstream_waits_for_a_reader_that_is_slow(store: odograph.Store) -> N
 def test_a_connection_that_nobody_uses_is_closed(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections are used again while they are young, and closed when they were not used for a while."""
     monkeypatch.setattr(connections, "_IDLE_SECONDS", 0.2)
+    opened: list[int] = []
     closed: list[int] = []
 
     def serve(client: socket.socket) -> None:
+        opened.append(1)
         while client.recv(65536):
             client.sendall(b"".join(json_answer(chat_body())))
         closed.append(1)
@@ -180,7 +182,10 @@ def test_a_connection_that_nobody_uses_is_closed(store: odograph.Store, monkeypa
     with serving(serve) as url, Proxy(store, [url]) as proxy:
         assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
         until(lambda: len(closed) == 1)
-        assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
+        monkeypatch.setattr(connections, "_IDLE_SECONDS", 600)
+        for _ in range(5):
+            assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
+    assert len(opened) == 2
 
 
 def test_bytes_that_nobody_asked_for_end_a_connection(store: odograph.Store) -> None:
