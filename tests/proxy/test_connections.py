@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -230,3 +231,21 @@ def test_an_upstream_over_tls(store: odograph.Store, tmp_path: Path, monkeypatch
         with Proxy(store, [url]) as proxy:
             assert raw(proxy.url, ASK).endswith(BODY)
     connections._tls.cache_clear()
+
+
+def test_a_proxy_in_a_program_on_uvloop(store: odograph.Store) -> None:
+    """The event loop of a program that embeds the proxy may be another than asyncio's own."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def run() -> None:
+        proxy = Proxy(store, [up.url])
+        await proxy.open()
+        for _ in range(2):
+            status, _, data = await asyncio.to_thread(post, proxy.url, "/t/a/v1/chat/completions", CHAT)
+            assert (status, data) == (200, BODY)
+        await proxy.aclose()
+
+    with Wire(lambda head, body: json_answer(BODY)) as up:
+        uvloop.run(run())
+    assert up.connections == 1
+    assert len(one(store).llm_calls) == 2

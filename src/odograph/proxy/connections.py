@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from functools import cache
+from typing import Any, cast
 
 import httptools
 from multidict import CIMultiDict
@@ -194,8 +195,7 @@ class Connection(asyncio.Protocol):
     # --- what the event loop calls -------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # that of uvloop has another base class
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
@@ -345,14 +345,14 @@ class Connections:
         return await connection.ask(method, target, headers, body)
 
     async def _connect(self, upstream: Upstream) -> Connection:
+        loop = asyncio.get_running_loop()
+        # uvloop does not know how to try several addresses at once
+        more: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
+        tls = _tls() if upstream.tls else None
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self, upstream),
-                    upstream.address,
-                    upstream.port,
-                    ssl=_tls() if upstream.tls else None,
-                    happy_eyeballs_delay=0.25,
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self, upstream), upstream.address, upstream.port, ssl=tls, **more
                 )
         except TimeoutError:
             raise Unreachable(
