@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -726,7 +727,7 @@ def test_what_could_not_be_written_is_tried_again_each_second(
     one.close()
 
 
-def test_what_waits_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_a_full_disk_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a size the oldest goes, and is counted, each time that the disk is full; nothing that waits is lost to an interrupt."""
     one = Journal(tmp_path / "journal")
     monkeypatch.setattr(journal_module, "_BACKLOG", 10)
@@ -820,6 +821,26 @@ def test_whether_a_process_redacts_is_known(tmp_path: Path, monkeypatch: pytest.
         assert journal_module.redacting() is False
         other.record(task="t").finish()
         assert journal_module.redacting() is True
+
+
+def test_a_file_that_may_not_grow_any_more_is_told_the_first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next file takes the line; of the files after that `health()` tells alone."""
+    one, real = Journal(tmp_path / "journal"), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", real)
+        raise OSError(errno.EFBIG, "File too large")
+
+    with one.lock, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for n in (1, 2, 3):
+            one.append(b"{}\n")
+            monkeypatch.setattr(os, "write", full)
+            one.append(b"{}\n")
+            assert (one.files_full, one.waiting, one.failure, len(said)) == (n, 0, None, 1)
+        one.close()
+    assert "may not grow any more (File too large); recording continues in a new file" in str(said[0].message)
+    assert sum(path.read_bytes().count(b"{}\n") for path in (tmp_path / "journal").iterdir()) == 6
 
 
 def test_stamps_only_go_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
