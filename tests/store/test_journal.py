@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import gc
 import os
 import random
 import shutil
@@ -13,6 +15,7 @@ import sys
 import textwrap
 import threading
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -580,15 +583,16 @@ def test_with_sync_durability_each_record_is_synced_before_it_returns(
             if fails:
                 raise OSError(5, "Input/output error")
 
+        store.backend.journal.synced = lambda: synced.append(0)  # as who ships it to a server
         with store.backend.journal.lock, monkeypatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             patch.setattr(os, "fdatasync", fdatasync)
             run.note("x")
             (path,) = (tmp_path / "journal").iterdir()
-            assert synced == [path.stat().st_size]
+            assert synced == [path.stat().st_size, 0]
             assert ("Input/output error" in str(store.health()["failure"])) == fails
         store.flush()
-        assert store.health()["failure"] is None
+        assert (store.health()["failure"], synced[2:]) == (None, [0])
 
 
 @pytest.mark.parametrize("at_exit", [False, True])
@@ -600,7 +604,7 @@ def test_a_folder_that_was_deleted_before_the_journal_is_closed(tmp_path: Path, 
         warnings.simplefilter("ignore", RuntimeWarning)
         one.append(b'{"kind":"note"}\n')
         shutil.rmtree(folder)
-        one.close(at_exit=at_exit) if at_exit else one.close()
+        journal_module.close_all() if at_exit else one.close()
     assert (folder.exists(), one.written) == (not at_exit, 1)
     assert at_exit or [path.read_bytes().split(b"\n", 1)[1] for path in folder.iterdir()] == [b'{"kind":"note"}\n']
 
@@ -723,7 +727,7 @@ def test_what_could_not_be_written_is_tried_again_each_second(
     one.close()
 
 
-def test_what_waits_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_a_full_disk_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a size the oldest goes, and is counted, each time that the disk is full; nothing that waits is lost to an interrupt."""
     one = Journal(tmp_path / "journal")
     monkeypatch.setattr(journal_module, "_BACKLOG", 10)
@@ -755,18 +759,195 @@ def test_what_waits_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pyte
         assert (one.waiting, one.lost, one.written) == (0, 1, 7)
         one.check()
         assert one.files_lost == 0
+        (path,) = (tmp_path / "journal").iterdir()
+        assert path.read_bytes().split(b"\n")[1:] == [b"{0}", b"{2}", b"{3}", b"{4}", b"{5}", b"{6}", b"{7}", b""]
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(full))
+            one.append(b"{8}\n")
+            one.close()  # what can't be written now is lost, and counted
+        assert (one.waiting, one.lost) == (0, 2)
+        one.append(b"{9}\n")
+        fails(full, b"{10}\n", b"{11}\n")
+        assert one.lost == 2
+        one.close()
+    assert sorted(p.read_bytes().split(b"\n")[1:] for p in (tmp_path / "journal").iterdir())[1] == [b"{9}", b"{10}", b"{11}", b""]
+
+
+def test_lines_that_waited_are_written_in_their_order_where_the_file_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write looks for the file here, and the file is deleted while lines wait."""
+    monkeypatch.setattr(journal_module, "_UNCHECKED", 0)
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":1}\n')
+            one.append(b'{"kind":2}\n')
+            Path(one._path).unlink()
+        one.append(b'{"kind":3}\n')
+        one.close()
+    assert one.files_lost == 1
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().split(b"\n")[1:] == [*(b'{"kind":%d}' % n for n in (1, 2, 3)), b""]  # the last look saw the first
+
+
+def test_a_write_that_is_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operating system may take a part of what it is given: of a file's head, of a line, and of a line that waited."""
+    one, real = Journal(tmp_path / "journal"), os.write
+    with one.lock:
+        monkeypatch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        one.append(b'{"kind":0}\n')
+        monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:5]))
+        one.append(b'{"kind":1}\n')
+        one.append(b'{"kind":2}\n')
+        one.check()
+        assert (one.files_lost, one.failure) == (0, None)
         one.close()
     (path,) = (tmp_path / "journal").iterdir()
-    assert path.read_bytes().split(b"\n")[1:] == [b"{0}", b"{2}", b"{3}", b"{4}", b"{5}", b"{6}", b"{7}", b""]
+    head, *lines = path.read_bytes().split(b"\n")
+    assert head.startswith(b'{"kind":"journal"') and head.endswith(b"}")
+    assert lines == [*(b'{"kind":%d}' % n for n in range(3)), b""]
+
+
+def test_whether_a_process_redacts_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One store that redacts is enough; a process without one tells faults as they are."""
+    monkeypatch.setattr(journal_module, "_journals", weakref.WeakSet())
+    assert journal_module.redacting() is False
+    with odograph.open(tmp_path / "a") as store, odograph.open(tmp_path / "b", redact=True) as other:
+        store.record(task="t").finish()
+        assert journal_module.redacting() is False
+        other.record(task="t").finish()
+        assert journal_module.redacting() is True
+
+
+def test_a_file_that_may_not_grow_any_more_is_told_the_first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next file takes the line; of the files after that `health()` tells alone."""
+    one, real = Journal(tmp_path / "journal"), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", real)
+        raise OSError(errno.EFBIG, "File too large")
+
+    with one.lock, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for n in (1, 2, 3):
+            one.append(b"{}\n")
+            monkeypatch.setattr(os, "write", full)
+            one.append(b"{}\n")
+            assert (one.files_full, one.waiting, one.failure, len(said)) == (n, 0, None, 1)
+        one.close()
+    assert "may not grow any more (File too large); recording continues in a new file" in str(said[0].message)
+    assert sum(path.read_bytes().count(b"{}\n") for path in (tmp_path / "journal").iterdir()) == 6
+
+
+def test_stamps_only_go_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still or goes back gives each record a time of its own, behind the last one."""
+    times = iter([5, 5, 3, 10])
+    one = Journal(tmp_path / "journal")
+    monkeypatch.setattr(journal_module, "time_ns", lambda: next(times))
+    assert [one.stamp() for _ in range(4)] == [(5, 1), (6, 2), (7, 3), (10, 4)]
+
+
+def test_a_file_is_looked_for_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... after so many bytes, and not at each write, which would take three calls of the operating system more."""
+    looks: list[int] = []
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda *given: looks.append(1) or real(*given))
+    monkeypatch.setattr(journal_module, "_UNCHECKED", 1000)
+    one = Journal(tmp_path / "journal")
+    with one.lock:
+        for _ in range(100):
+            one.append(b"{%b}\n" % (b" " * 97))
+        assert len(looks) == 9  # of 10,000 bytes, the first of them behind the header
+        one.close()
+
+
+def test_a_file_is_synced_when_it_is_closed_and_without_a_second_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is full, or closed, is on the disk before the next one; a failure of that shows, too."""
+    synced: list[int] = []
+    full = OSError(24, "Too many open files")
+    one = Journal(tmp_path / "journal")
+    monkeypatch.setattr(journal_module, "_ROTATE", 10)  # each write needs another file
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    with one.lock:
+        one.append(b"{}\n")
+        first = one._fd
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "dup", lambda fd: (_ for _ in ()).throw(full))
+            one.sync()
+        assert synced == [first]
+        one.sync()
+        assert len(synced) == 2 and synced[1] != first
+        one.append(b"{}\n")
+        assert synced[2:] == [first]
+        second = one._fd
+        one.close()
+        assert synced[3:] == [second]
+        one.append(b"{}\n")
+        monkeypatch.setattr(os, "fdatasync", lambda fd: (_ for _ in ()).throw(full))
+        one.close()
+        assert one.failure is full
+
+
+def test_a_thread_that_can_not_be_started_is_started_by_the_next_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may have as many threads as it may: the group commit begins when one more can be started."""
+    one = Journal(tmp_path / "journal")
+    synced = threading.Event()
+    one.synced = synced.set
+    with monkeypatch.context() as patch, one.lock:
+        patch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+        one.append(b"{}\n")
+    with one.lock:
+        one.append(b"{}\n")
+    synced.wait()
+    one.close()
+
+
+def test_a_journal_that_nobody_holds_closes_its_file_and_ends_its_thread(tmp_path: Path) -> None:
+    """A store that goes without `close` keeps neither a descriptor nor a thread."""
+    one = Journal(tmp_path / "journal")
+    synced = threading.Event()
+    one.synced = synced.set
+    with one.lock:
+        one.append(b"{}\n")
+    thread = one._flusher
+    assert thread is not None
+    synced.wait()  # it waits for the next write then
+    del one
+    gc.collect()
+    (path,) = (tmp_path / "journal").iterdir()
+    until(lambda: not is_alive(path) and not thread.is_alive())
+
+
+def test_the_beginning_of_a_step_is_written_when_the_program_ends(tmp_path: Path) -> None:
+    """A program that closes nothing loses nothing that waited for the next record."""
+    program = """
+        import sys, threading, odograph
+        from odograph.store import journal
+        journal.sleep = lambda seconds: threading.Event().wait()  # no group commit writes it before
+        run = odograph.open(sys.argv[1]).record(task="t")
+        step = run.step()
+        print(run.id)
+    """
+    done = ran(program, str(tmp_path))
+    with odograph.open(tmp_path) as store:
+        assert len(store.trajectory(done.stdout.strip()).steps) == 1, done.stderr
 
 
 NO_STDIN = """
     import os, sys, warnings, odograph
-    os.close(0)
+    before = sys.argv[2] == "before"
+    os.close(0) if before else None
     store = odograph.open(sys.argv[1])
     run = store.record(task="t")
     journal = store.backend.journal
-    assert journal._fd == 0, journal._fd  # else this program shows nothing
+    os.close(0) if not before else None
+    assert (journal._fd == 0) == before, journal._fd  # else this program shows nothing
     child = os.fork()
     if not child:
         try:
@@ -774,13 +955,16 @@ NO_STDIN = """
         except OSError:
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0, "the child holds the file of its parent"
+    real, synced = os.fdatasync, []
+    os.fdatasync = lambda fd: synced.append(fd) or real(fd)
     with journal.lock, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
+        journal.sync()
+        assert len(synced) == 1 and (synced == [0]) == (not before), synced
         os.unlink(journal._path)
         journal.check()
         assert store.health()["files_lost"] == len(said) == 1
     run.note("b")
-    journal.sync()
     store.close()
     try:
         os.fstat(0)
@@ -789,7 +973,9 @@ NO_STDIN = """
 """
 
 
-def test_a_journal_may_have_the_first_descriptor(tmp_path: Path) -> None:
-    """In a process that closed its stdin the journal's file takes the number 0: it is looked for, closed, and not a child's."""
-    done = ran(NO_STDIN, str(tmp_path))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_journal_may_have_the_first_descriptor(tmp_path: Path, when: str) -> None:
+    """In a process that closed its stdin the journal's file takes the number 0, or a sync does: the file is looked for, synced, closed,
+    and not a child's."""
+    done = ran(NO_STDIN, str(tmp_path), when)
     assert (done.stdout, done.stderr) == ("1\n", "")

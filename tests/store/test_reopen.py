@@ -140,6 +140,17 @@ def test_the_first_opening_settles_the_redaction(tmp_path: Path) -> None:
         assert store.backend.settings.durability == "sync"
 
 
+def test_a_redaction_that_could_not_be_written_down_at_the_opening(tmp_path: Path) -> None:
+    """It is written down before the first record: another process that records then redacts, too."""
+    (tmp_path / "s").touch()
+    store = odograph.open(tmp_path / "s" / "store", redact=True)
+    (tmp_path / "s").unlink()
+    store.record(task=SECRET).finish()
+    assert json.loads((store.root / "store.json").read_bytes()) == {"redact": True}
+    store.record(task=SECRET).finish()
+    assert holds(tmp_path, SECRET) == []
+
+
 def test_a_pickled_store_is_the_same_store(redacted: tuple[odograph.Store, str]) -> None:
     """A store can be sent to another process, as the argument of a worker, say: there it redacts as here. A copy is the same store."""
     store, text = redacted
@@ -590,6 +601,41 @@ def test_a_memory_store_that_is_used_again_is_nobodys_to_remove(how: str) -> Non
     assert "after" in [t.task for t in store.trajectories()]
     store.close()
     assert not store.root.exists()
+
+
+def test_a_memory_store_stays_while_anybody_here_has_it_open() -> None:
+    """A copy of it that is closed takes nothing away; the last one does. It may be closed twice."""
+    store = odograph.open("memory:")
+    id = store.record(task="t").id
+    for other in (copy.deepcopy(store), pickle.loads(pickle.dumps(store)), odograph.open(store.backend.place)):
+        other.append(id).note("by another")
+        other.close()
+        other.close()
+    assert len(store.trajectory(id).notes) == 3
+    last = copy.deepcopy(store)
+    store.close()
+    assert last.trajectory(id).task == "t"
+    last.close()
+    assert not store.root.exists()
+
+
+def test_another_process_that_closes_a_memory_store_holds_nothing_of_it() -> None:
+    """A worker that opens the store for each task has no more files open after many of them, and leaves the store."""
+    store = odograph.open("memory:")
+    id = store.record(task="t").id
+    code = """
+        import os, pickle, sys, odograph
+        place = pickle.loads(bytes.fromhex(sys.argv[1]))
+        count = []
+        for _ in range(3):
+            with odograph.open(place) as store:
+                store.append(sys.argv[2]).note("of a worker")
+            count.append(len(os.listdir("/proc/self/fd")))
+        print(count[2] - count[0])
+    """
+    assert python(code, pickle.dumps(store.backend.place).hex(), id) == "0\n"
+    assert len(store.trajectory(id).notes) == 3
+    store.close()
 
 
 def test_a_memory_store_goes_with_its_process_and_reopens_in_a_child() -> None:

@@ -13,6 +13,7 @@ import fcntl
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records neither read
     from .shipped import Receiving
     from .shipping import Shipping
 
+_in_memory: weakref.WeakSet[Backend] = weakref.WeakSet()
 _SEAL_AT = 1 << 30
 _MEASURE_SECONDS = 5.0
 
@@ -77,7 +79,10 @@ class Backend:
             place = self._served(place, self._shipping)
         self._asked = place
         self._function = function
-        self._hold = memory.hold(self.folder) if place.memory else -1
+        self._hold = -1
+        if place.memory:
+            self._hold = memory.hold(self.folder)
+            _in_memory.add(self)
         self._signature: tuple[int, int, int] | None = None
         stored = self._stored()
         self.settings: Settings = self._agreed(stored)
@@ -340,16 +345,17 @@ class Backend:
         return self._shipping.health()
 
     def close(self) -> None:
-        """Syncs and closes all files. Removes a `memory:` store."""
+        """Syncs and closes all files. Removes a `memory:` store that this process made, with the last that has it open here."""
         self.journal.close()
         if self._shipping is not None:
             self._shipping.close()
         if self._reader is not None:
             self._reader.close()
-        if self._hold >= 0 and memory.is_own(self.folder):
-            memory.remove(self.folder)
+        if self._hold >= 0:
             os.close(self._hold)
             self._hold = -1
+            if not any(one.folder == self.folder and one._hold >= 0 for one in list(_in_memory)):
+                memory.remove(self.folder)
 
     # --- what belongs to the store -----------------------------------------------------------------------------------
 

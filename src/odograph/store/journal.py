@@ -13,7 +13,6 @@ Laws:
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import fcntl
@@ -414,10 +413,9 @@ class Journal:
             if not at_exit or os.path.isdir(self.folder):  # which raises nothing where the folder can't be looked into
                 self.release()
                 self._check()
-            if self._backlog:
-                self._retry()
-                self.lost += len(self._backlog)
-                self._backlog.clear()
+            self.lost += len(self._backlog)
+            self._backlog.clear()
+            self._backlog_size = 0
             self._shut()
 
     def __del__(self) -> None:
@@ -478,13 +476,12 @@ def _after_fork() -> None:
 
 
 def close_all() -> None:
-    """Syncs all journals of this process to disk."""
+    """Syncs all journals of this process to disk, at its end; `memory` calls it before it removes folders."""
     for journal in list(_journals):
         journal.close(at_exit=True)
 
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(close_all)
 
 
 def file_mode(folder: Path) -> int:

@@ -31,8 +31,6 @@ class Header(msgspec.Struct, frozen=True, tag="journal", tag_field="kind"):
     schema_version: int
     writer: str
     part: int = 0
-    pid: int = 0
-    host: str = ""
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -236,10 +234,7 @@ def read_ranges(path: Path, ranges: list[tuple[int, int]]) -> Iterator[bytes]:
                     last = ranges[end][1]
                     end += 1
                 data = os.pread(fd, last - first, first)
-                if end == at + 1:
-                    yield data
-                else:
-                    yield from (data[start - first : stop - first] for start, stop in ranges[at:end])
+                yield from (data[start - first : stop - first] for start, stop in ranges[at:end])
                 at = end
         finally:
             os.close(fd)

@@ -56,11 +56,6 @@ def _named(unnamed: str, folder: Path) -> int:
     return fd
 
 
-def is_own(folder: Path) -> bool:
-    """Whether this process, or one that it was forked from, made the folder."""
-    return str(folder) in _made
-
-
 def hold(folder: Path) -> int:
     """Holds a folder while this process lives. Raises StoreError where it is gone."""
     new = _new.pop(str(folder), None)
@@ -126,6 +121,6 @@ def remove(folder: Path) -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    close_all()  # before its folder goes: what is deleted under it a journal writes again
+    close_all()  # of all stores, and before a folder goes: what is deleted under it a journal writes again
     for folder in list(_made):
         remove(Path(folder))

@@ -1,0 +1,157 @@
+"""A store as one thing: its locks, what is there of it, and when it seals by itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import odograph
+from odograph.store import backend as backend_module
+from odograph.store.backend import Backend, Place
+from odograph.store.compacting import Compaction
+from odograph.store.journal import Journal
+from odograph.store.sealing import Sealing
+from tests.waiting import until
+
+pytest.importorskip("pyarrow")
+
+
+def of(folder: Path) -> Backend:
+    return Backend(Place(str(folder)))
+
+
+def nothing_is_left_open() -> int:
+    """The number that the next file gets."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.close(fd)
+    return fd
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    """Another one waits for it and says so, or goes on without it; it is free again at the end, also of one that failed."""
+    one, two = of(tmp_path / "s"), of(tmp_path / "s")
+    free = nothing_is_left_open()
+    said: list[str] = []
+    got: list[bool] = []
+
+    def wait() -> None:
+        with two.lock("x", lambda: said.append("waits")) as held:
+            got.append(held)
+
+    with one.lock("x", lambda: said.append("wrong")) as held:
+        assert held is True
+        with two.lock("x", wait=False) as other:
+            assert other is False
+        with two.lock("y", wait=False) as other:
+            assert other is True
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        until(lambda: said)
+        assert got == []
+    waiting.join()
+    assert (said, got) == (["waits"], [True])
+    with pytest.raises(KeyError), one.lock("x"):
+        raise KeyError
+    with two.lock("x", wait=False) as held:
+        assert held is True
+    assert nothing_is_left_open() == free
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "s", *(tmp_path / "s").rglob("*")]}
+    assert modes == {"s": 0o700, "locks": 0o700, "x.lock": 0o600, "y.lock": 0o600}
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(odograph.StoreError, match=r"a lock can't be made in '.*/file/s': Not a directory"),
+        of(tmp_path / "file" / "s").lock("x"),
+    ):
+        pass
+
+
+def test_what_nobody_made_is_not_there(tmp_path: Path) -> None:
+    """To seal and to merge nothing does nothing, and makes nothing; what was sealed is there without its journal."""
+    store = of(tmp_path / "s")
+    assert (store.exists, store.journal_bytes(), store.redaction()) == (False, 0, None)
+    assert store.health() == {"unshipped": 0, "unshipped_since": None, "unshipped_why": None}
+    assert (store.seal(), store.compact(0)) == (Sealing(), Compaction())
+    assert (str(store), store.here, store.beside("x")) == (str(tmp_path / "s"), Place(str(tmp_path / "s")), tmp_path / "s" / "x")
+    assert not (tmp_path / "s").exists()
+    with odograph.open(tmp_path / "s") as made:
+        made.record(task="t").finish()
+        assert store.exists
+        assert store.journal_bytes() == sum(path.stat().st_size for path in (tmp_path / "s" / "journal").iterdir()) > 100
+        with store.lock("seal"):
+            assert made.backend.seal(wait=False) is None
+        assert made.backend.seal() == made.backend.seal() or store.exists
+        (tmp_path / "s" / "journal").rmdir()
+        assert of(tmp_path / "s").exists
+
+
+def test_a_store_that_is_closed_holds_nothing(tmp_path: Path) -> None:
+    """Neither its journal, nor its catalog, nor a sealed file stays open; one in memory is gone."""
+    free = nothing_is_left_open()
+    for name in (str(tmp_path / "s"), "memory:"):
+        with odograph.open(name) as store:
+            store.record(task="t").finish()
+            store.seal()
+            store.record(task="t").finish()
+            assert len([*store.trajectories()]) == 2
+        assert nothing_is_left_open() == free
+        assert store.root.exists() == (name != "memory:")
+
+
+def test_a_folder_that_another_process_makes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that make a store at once: neither fails."""
+    one = Journal(tmp_path / "s" / "journal")
+    one.make_folder()
+    answers, real = iter([False]), Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: next(answers, None) is None and real(path))
+    one.make_folder()
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["journal"]
+
+
+def test_the_journal_is_measured_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that records seals beyond the size, in the background, one time at once; it measures every few seconds, and a store
+    that is never to seal by itself not at all."""
+    now, size = [1000.0], [10]
+    measured: list[float] = []
+    sealed: list[bool] = []
+    over = threading.Event()
+
+    def behind() -> None:
+        sealed.append(threading.current_thread().daemon)
+        over.wait()
+
+    def made(seal_at: int | None) -> Backend:
+        store = Backend(Place(str(tmp_path / f"s{seal_at}"), backend_module.Settings(seal_at=seal_at)))
+        monkeypatch.setattr(store, "journal_bytes", lambda: measured.append(now[0]) or size[0])
+        monkeypatch.setattr(store, "_seal_behind", behind)
+        return store
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    store = made(10)
+    measured.clear()
+    store._measured = -100.0
+
+    def after(seconds: float, bytes: int) -> tuple[int, int]:
+        now[0] += seconds
+        size[0] = bytes
+        measured.clear()
+        store._seal_soon()
+        return len(measured), len(sealed)
+
+    assert after(0, 10) == (1, 0)
+    assert after(4.9, 11) == (0, 0)
+    assert after(0.1, 11) == (1, 1)
+    assert after(9, 11) == (0, 1)  # the first one is not at its end
+    over.set()
+    store._sealing.join()  # type: ignore[union-attr]
+    assert after(9, 11) == (1, 2)
+    assert sealed[0] is True
+    store = made(0)
+    assert after(9, 1 << 50) == (0, 2)
+    store = made(None)
+    measured.clear()
+    assert after(9, 1 << 30) == (1, 2)
+    assert after(9, (1 << 30) + 1) == (1, 3)
