@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.capture import decorators
 from odograph.capture.scope import Scope
 
 
@@ -133,10 +134,11 @@ def test_parameters_that_are_not_to_be_recorded(store: odograph.Store) -> None:
         asyncio.run(wrapped(message="hi", runtime=runtime))
         assert free(key="k", other=1) == {"key": "k", "other": 1}
         with pytest.raises(TypeError):
-            asyncio.run(wrapped())  # type: ignore[call-arg]  # the function's own error
+            asyncio.run(wrapped(callback=print, state=1))  # type: ignore[call-arg]  # the function's own error
     assert got == [(runtime, "hi", print), (runtime, "hi", None)]
     done = [a.arguments for a in store.trajectory(run.id).actions]
     assert done[:3] == [{"message": "hi", "state": {"n": 1}}, {"message": "hi"}, {"other": 1}]
+    assert done[3] == {"args": [], "state": 1}
 
 
 @pytest.mark.parametrize(
@@ -224,3 +226,55 @@ def test_a_consumer_that_has_enough_of_an_async_generator(store: odograph.Store)
         asyncio.run(consume())
     (action,) = store.trajectory(run.id).actions
     assert (action.result, action.ok, action.error) == ([0, 1], True, None)
+
+
+def test_what_fails_is_left_and_raised(store: odograph.Store) -> None:
+    """A function, an async one and an async generator that raise: the caller gets the exception, and is where it was before."""
+
+    @odograph.action
+    def fails() -> None:
+        raise LookupError("sync")
+
+    @odograph.context
+    async def reads() -> int:
+        return 1
+
+    @odograph.action
+    async def breaks() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError("async")
+
+    async def main() -> None:
+        assert await reads() == 1
+        assert odograph.current() is step
+        with pytest.raises(LookupError, match="async"):
+            _ = [n async for n in breaks()]
+
+    with store.record(task="t") as run, run.step() as step:
+        with pytest.raises(LookupError, match="sync"):
+            fails()
+        assert odograph.current() is step
+        odograph.action(len)("a")
+        assert odograph.current() is step
+        asyncio.run(main())
+    t = store.trajectory(run.id)
+    assert [(a.result, a.ok, a.error and a.error["message"]) for a in t.actions] == [
+        (None, False, "sync"),
+        (1, True, None),
+        ([1], False, "async"),
+    ]
+    assert [c.data for c in t.contexts] == [1]
+
+
+def test_a_fault_before_a_function_is_not_the_functions(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an action can't be begun, the function runs as ever, and the fault is counted."""
+
+    def broken(*_: Any) -> Any:
+        raise OSError("no arguments")
+
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    monkeypatch.setattr(decorators, "_arguments", broken)
+    before = store.health()["faults"]
+    with store.record(task="t") as run:
+        assert odograph.action(lambda a: a)(1) == 1
+    assert store.health()["faults"] == before + 1 and not store.trajectory(run.id).actions

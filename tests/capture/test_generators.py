@@ -11,6 +11,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import copy_context
 from typing import Any
 
+import httpx
 import pytest
 
 import odograph
@@ -352,6 +353,38 @@ def test_what_sets_a_scope_of_its_own_keeps_it_in_a_generator(store: odograph.St
     assert [call.parent == action.id for call in store.trajectory(runs["own"].id).llm_calls] == [True, False, False]
 
 
+def test_what_an_async_tool_does_in_a_generator_with_a_run_is_the_tools(store: odograph.Store) -> None:
+    """A decorated async generator and an async function that are called in an async generator with a run of its own."""
+
+    @odograph.action
+    async def tool() -> AsyncIterator[int]:
+        log("in the tool")
+        yield 1
+
+    @odograph.action
+    async def other() -> None:
+        log("in the other")
+
+    async def talk() -> AsyncIterator[odograph.Run]:
+        async with store.record(task="t") as run:
+            async for _ in tool():
+                log("own")
+            await other()
+            yield run
+
+    async def main() -> list[odograph.Run]:
+        return [run async for run in talk()]
+
+    (run,) = asyncio.run(main())
+    t = store.trajectory(run.id)
+    first, second = t.actions
+    assert [(what, call.parent) for what, call in zip(said(store, run), t.llm_calls, strict=True)] == [
+        ("in the tool", first.id),
+        ("own", run.root),
+        ("in the other", second.id),
+    ]
+
+
 def test_what_enters_for_its_caller(store: odograph.Store) -> None:
     """An async context manager made of a generator gives its run to who enters it, in a generator as elsewhere."""
 
@@ -558,3 +591,27 @@ def test_nothing_is_kept_of_generators_that_are_over(store: odograph.Store) -> N
     next(items())
     gc.collect()
     assert set(generators.entered) <= before
+
+
+def test_a_call_on_the_wire_that_may_be_of_a_generator_is_told_of(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model call by a task that knows the run around a generator, and not the run that the generator entered, is warned of."""
+    monkeypatch.setattr(faults, "outside", 0)
+    client = odograph.wrap(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={}))))
+
+    async def talk() -> AsyncIterator[None]:
+        async with store.record(task="t"):
+            yield
+            await asyncio.create_task(client.post("http://a/v1/chat/completions", json={"model": "m"}))
+
+    async def item(one: Any) -> None:
+        await anext(one, None)
+
+    async def main() -> None:
+        async with client, store.record(task="outer"):
+            one = talk()
+            await asyncio.create_task(item(one))
+            with pytest.warns(RuntimeWarning, match="in the run around a generator"):
+                await asyncio.create_task(item(one))
+
+    asyncio.run(main())
+    assert faults.outside == 1

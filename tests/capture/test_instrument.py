@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,7 @@ import openai
 import pytest
 
 import odograph
-from odograph.capture import faults
+from odograph.capture import botocore, faults, instrument
 from odograph.dialects.framing import as_aws
 from tests.http_server import serving
 from tests.llm_server import Answer, LLMServer
@@ -74,6 +75,55 @@ def test_clients_that_exist_and_clients_to_come(store: odograph.Store) -> None:
             ask(before)
             ask(chat(server))
         assert not calls(store, run)
+
+
+def test_clients_are_as_they_were_afterwards(recorded: None) -> None:
+    """Their transports are their own again, of an async client, too; a place that has none stays empty."""
+    for kind, http, below in (
+        (openai.OpenAI, httpx.Client, httpx.HTTPTransport()),
+        (openai.AsyncOpenAI, httpx.AsyncClient, httpx.AsyncHTTPTransport()),
+    ):
+        inner = http(transport=below, mounts={"all://a": None, "all://b": below})
+        client: Any = kind(base_url="http://127.0.0.1:9/v1", api_key="x", http_client=inner)
+        before, mounts = set(vars(client)), dict(inner._mounts)
+        client._build_request(client._prepare_url and openai._models.FinalRequestOptions(method="get", url="/models"))
+        assert inner._transport is not below and set(vars(client)) == before
+        odograph.uninstrument()
+        assert inner._transport is below and inner._mounts == mounts
+        odograph.instrument()
+
+
+@pytest.mark.parametrize("aiohttp", [False, True])
+def test_the_async_client_of_google(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, aiohttp: bool) -> None:
+    """It is recorded in each event loop, whether aiohttp is installed beside it or not, and afterwards no more in the same loop."""
+    api = pytest.importorskip("google.genai._api_client")
+    monkeypatch.setattr(api, "has_aiohttp", aiohttp and api.has_aiohttp)
+    genai = importlib.import_module("google.genai")
+
+    async def ask() -> None:
+        assert (await client.aio.models.generate_content(model="g", contents="q")).text == "yo"
+
+    async def last() -> None:
+        await ask()
+        odograph.uninstrument()
+        await ask()
+
+    with LLMServer([Answer(text="yo")]) as server, store.record(task="x") as run:
+        client = genai.Client(api_key="x", http_options={"base_url": server.url})
+        odograph.instrument()
+        try:
+            asyncio.run(ask())
+            asyncio.run(last())
+        finally:
+            odograph.uninstrument()
+        asyncio.run(ask())
+        assert (len(server.requests), len(calls(store, run))) == (4, 2)
+        odograph.wrap(client)
+        odograph.instrument()
+        asyncio.run(ask())
+        odograph.uninstrument()
+        asyncio.run(ask())  # what was wrapped stays recorded
+    assert [c.text for c in calls(store, run)] == ["yo"] * 4
 
 
 def test_beside_wrap(store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +344,15 @@ def test_every_model_of_bedrock(store: odograph.Store, recorded: None, aws: Call
     assert store.health()["unrecorded"] == before + 1
 
 
+def test_a_response_that_botocore_would_not_make_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Odograph can't read is the program's own, and is counted."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    request = types.SimpleNamespace(method="POST", url="http://a/model/m/converse", headers={}, body=b"{}")
+    before, response = faults.faults.count, object()
+    assert botocore.passed(request, lambda: response) is response
+    assert faults.faults.count == before + 1
+
+
 def test_the_client_of_hugging_face(store: odograph.Store, recorded: None) -> None:
     """`InferenceClient` is recorded, sync, async and streamed; a task of its own format is counted."""
     hub = pytest.importorskip("huggingface_hub")
@@ -367,6 +426,13 @@ _SHAPES = {
                 return [self.post(url, body), self.post(url, body, client=client)][0]
     """,
 }
+
+
+def test_a_client_that_stands_on_another_http_library_is_counted(store: odograph.Store, recorded: None) -> None:
+    """The SDK's method passes it, and nothing in it can be recorded."""
+    before = store.health()["unrecorded"]
+    instrument._met(types.SimpleNamespace(_client=object()))
+    assert store.health()["unrecorded"] == before + 1
 
 
 @pytest.mark.parametrize(("name", "texts"), [*zip(_SHAPES, (["yo"], ["yo", "yo"]), strict=True)])
@@ -453,6 +519,7 @@ def test_an_sdk_that_a_finder_of_the_programs_own_imports(tmp_path: Path) -> Non
     with LLMServer([Answer(text="yo")]) as server:
         done = ran(FOUND, str(tmp_path / "s"), server.url + "/v1")
     assert done.stdout == "['yo']\n", done.stderr
+    assert "logprobs" not in server.requests[0][1]  # nobody asked for tokens
 
 
 FIXED = """
@@ -616,8 +683,8 @@ def test_sockets_that_no_dialect_knows_are_counted(store: odograph.Store, door: 
             odograph.wrap(one)
             odograph.wrap(two)
         before = store.health()["unrecorded"]
-        one.realtime.connect(model="m")
-        two.aio.live.connect(model="g")
+        assert type(one.realtime.connect(model="m")).__name__ == "RealtimeConnectionManager"
+        assert hasattr(two.aio.live.connect(model="g"), "__aenter__")
         assert store.health()["unrecorded"] == before + 2
     finally:
         odograph.uninstrument()
@@ -627,7 +694,7 @@ def test_what_wrap_cant_take_says_where_to_go() -> None:
     """A client that `wrap` does not know is refused, with what records it."""
     boto3 = pytest.importorskip("boto3")
     client = boto3.client("bedrock-runtime", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-    with pytest.raises(TypeError, match=r"odograph\.instrument\(\)"):
+    with pytest.raises(TypeError, match=r"; odograph\.instrument\(\) records what it calls$"):
         odograph.wrap(client)
 
     class Chat:
@@ -641,6 +708,14 @@ def test_what_wrap_cant_take_says_where_to_go() -> None:
 
     with pytest.raises(TypeError, match=r"wrap\(client, dialect=\.\.\.\)"):
         odograph.wrap(Ollama())
+
+    class Client:
+        """Of another HTTP library."""
+
+        client = object()
+
+    with pytest.raises(TypeError, match=r"Client; odograph\.instrument\(\) records what openai, anthropic"):
+        odograph.wrap(Client())
 
 
 def test_responses_over_a_websocket(store: odograph.Store) -> None:
@@ -711,6 +786,7 @@ def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, ki
         if who == "server":
             with pytest.raises(closed):
                 await got(socket.recv())
+            assert calls(store, run)[0].record.error["type"].endswith("ConnectionClosedOK")
         assert socket._connection.protocol is not None  # all else is the socket's own
         await got(socket.close())
 

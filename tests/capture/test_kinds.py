@@ -213,6 +213,11 @@ def test_what_holds_functions_goes_on_holding_them() -> None:
         def _(self, value: int) -> str:
             return "int"
 
+        @odograph.action
+        @functools.cached_property
+        def once(self) -> int:
+            return 7
+
     @odograph.action
     @functools.lru_cache
     def kept(q: int) -> int:
@@ -221,12 +226,13 @@ def test_what_holds_functions_goes_on_holding_them() -> None:
     table = odograph.wrap_action(dict, name="table")
 
     def work() -> None:
-        assert (Chosen().show("a"), Chosen().show(1)) == ("any", "int")
+        chosen = Chosen()
+        assert (chosen.show("a"), chosen.show(1), chosen.once, chosen.once) == ("any", "int", 7, 7)
         assert (kept(3), kept(3), kept.cache_info().hits) == (3, 3, 1)  # type: ignore[attr-defined]
         assert (table(a=1), table.fromkeys("b")) == ({"a": 1}, {"b": None})  # type: ignore[attr-defined]
 
     found = [(name, result) for name, _, result in actions(work)]
-    assert found == [("show", "any"), ("show", "int"), ("kept", 3), ("kept", 3), ("table", {"a": 1})]
+    assert found == [("show", "any"), ("show", "int"), ("once", 7), ("kept", 3), ("kept", 3), ("table", {"a": 1})]
 
 
 @odograph.action
@@ -339,6 +345,92 @@ def test_what_a_generator_does_is_of_its_action() -> None:
         t = store.trajectory(run.id)
     below = [(c.data, c.parent in {a.id for a in t.actions}) for c in t.contexts]
     assert below == [("inside", True), ("outside", False), ("inside", True)] * 2
+
+
+def test_how_a_generator_ends_is_of_its_action() -> None:
+    """What a tool does when its consumer leaves it, or throws into it, is below the tool's action, too."""
+
+    def log() -> None:
+        odograph.log_context("p", "last")
+
+    @odograph.action
+    def tool() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            log()
+
+    @odograph.action
+    async def tool_async() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            log()
+
+    async def listen() -> None:
+        one: Any = tool_async()
+        assert await anext(one) == 1
+        await one.aclose()
+        two: Any = tool_async()
+        await anext(two)
+        with pytest.raises(LookupError):
+            await two.athrow(LookupError())
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            one: Any = tool()
+            assert next(one) == 1
+            one.close()
+            asyncio.run(listen())
+            assert odograph.current() is step
+        t = store.trajectory(run.id)
+    assert [c.parent for c in t.contexts] == [a.id for a in t.actions]
+    assert [(a.result, a.ok) for a in t.actions] == [([1], True), ([1], True), ([1], False)]
+
+
+def test_an_edit_by_nobody_is_no_edit() -> None:
+    """Outside of a run, before any call, of what is no text, and of a method that takes no response: the function just runs."""
+
+    class Cleaner:
+        @odograph.edit
+        def named(self) -> str:
+            return "mine"
+
+    changed = odograph.edit(lambda given: given[1:] if isinstance(given, str) else {**given, "a": 2})
+    listed = odograph.edit(lambda given: list(given))
+    assert changed("um yes") == "m yes"
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            assert changed("um yes") == "m yes"
+            step.llm_call(model="m", messages=[], response="um yes")
+            assert (changed({"a": 1}), listed("um")) == ({"a": 2}, ["u", "m"])
+            assert Cleaner().named() == "mine"
+        assert not [r for r in store.trajectory(run.id).records if isinstance(r, Edit)]
+        assert store.health()["faults"] == 0
+
+
+def test_an_edit_has_the_reason_that_is_given_else_its_first_line() -> None:
+    """`reason=` says why; without it, the first line of the docstring does; without both, nobody."""
+
+    def cut(text: str) -> str:
+        """Fillers go.
+
+        And more.
+        """
+        return text.replace("um ", "")
+
+    with odograph.open("memory:") as store:
+        with store.record(task="t") as run, run.step() as step:
+            for one in (
+                odograph.edit(reason="why")(cut),
+                odograph.edit(cut),
+                odograph.edit(lambda text: text.replace("um ", "")),
+            ):
+                step.llm_call(model="m", messages=[], response="um yes")
+                one("um yes")
+        edits = [r for r in store.trajectory(run.id).records if isinstance(r, Edit)]
+    assert [e.reason for e in edits] == ["why", "Fillers go.", None]
 
 
 def test_an_edit_of_a_generator_is_told_of_where_it_is_decorated() -> None:

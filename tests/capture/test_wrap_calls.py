@@ -287,6 +287,39 @@ def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.St
     assert (after["faults"], after["unrecorded"]) == (before["faults"], before["unrecorded"] + 1)
 
 
+def test_the_transport_below_is_what_it_was() -> None:
+    """Who asks a recorded client what transport it has, or uses it, has the one below; that one is closed with the client."""
+    closed: list[bool] = []
+
+    class Below(httpx.HTTPTransport):
+        def close(self) -> None:
+            closed.append(True)
+            super().close()
+
+    class AsyncBelow(httpx.AsyncHTTPTransport):
+        async def aclose(self) -> None:
+            closed.append(True)
+            await super().aclose()
+
+    async def use() -> None:
+        one = odograph.wrap(httpx.AsyncClient(transport=AsyncBelow()))
+        transport: Any = one._transport
+        assert isinstance(transport, AsyncBelow) and type(transport) is not AsyncBelow and transport._pool is not None
+        async with transport as entered:
+            assert entered is transport
+        await one.aclose()
+
+    one = odograph.wrap(httpx.Client(transport=Below()))
+    transport: Any = one._transport
+    assert isinstance(transport, Below) and type(transport) is not Below and transport._pool is not None
+    with transport as entered:
+        assert entered is transport
+    one.close()
+    assert closed == [True]
+    asyncio.run(use())
+    assert closed == [True, True]
+
+
 def test_a_stream_that_is_left_when_it_has_all_is_whole(store: odograph.Store) -> None:
     """A client that reads a stream up to the reason why the answer ended, and not the last event (LiteLLM reads Anthropic's so),
     has the whole answer: that is no error."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -345,11 +346,30 @@ def test_token_ids_that_a_backend_does_not_know(store: odograph.Store) -> None:
                 await client.chat.completions.create(model="m", messages=HI)
         return run.id
 
+    began = time.perf_counter_ns()
     with LLMServer(script) as server:
         id = asyncio.run(main(server.url))
+    waited = time.perf_counter_ns() - began
     calls = store.trajectory(id).llm_calls
     assert [(c.text, c.record.status_code) for c in calls] == [("", 400), ("abc", 200), ("abc", 200)]
     assert len(server.requests) == 5
+    (refused,) = calls[1].record.extra["retries"]
+    assert 0 < refused["duration"] < waited and refused["started"] < calls[1].record.started
+
+
+def test_a_warning_that_is_an_error_is_not_the_agents(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a program makes warnings errors, a backend that refuses token ids costs no call, and is not asked again."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    before = faults.count
+    script = [Answer(status=400, text="unknown parameter"), Answer(text="one"), Answer(text="two")]
+    with LLMServer(script) as server, store.record(task="x") as run, warnings.catch_warnings():
+        client = odograph.wrap(odograph.wrap(chat_client(server)), tokens=True)  # a second time asks for more
+        warnings.simplefilter("error")
+        for _ in range(2):
+            client.chat.completions.create(model="m", messages=HI)
+    assert [c.text for c in store.trajectory(run.id).llm_calls] == ["one", "two"]
+    assert ["logprobs" in body for _, body in server.requests] == [True, False, False]
+    assert faults.count == before + 1
 
 
 def test_what_the_agent_asks_for_itself_stays(store: odograph.Store) -> None:

@@ -326,6 +326,31 @@ def test_a_functions_answers_and_prompts_are_edited_at_its_client(store: odograp
         asyncio.run(main(stream))
 
 
+def test_a_sync_client_of_a_function_is_held_and_edited(store: odograph.Store) -> None:
+    """A function in a thread asks once a step, gets the edited answer, and asks with what was put in; its replay asks nobody."""
+
+    def solve(question: str) -> Any:
+        messages: list[Any] = [{"role": "user", "content": question}]
+        for stream in (False, True):
+            asked = client.chat.completions.create(model="m", messages=messages, stream=stream)
+            said = "".join(c.choices[0].delta.content or "" for c in asked) if stream else asked.choices[0].message.content
+            messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "more"}]
+        return said
+
+    async def main() -> None:
+        task = Task("q", solve, TaskConfig(on_answer=shout, on_prompt=lambda p: p.put("a hint", author="me")))
+        finished, _, response = await Runners.step(task, store=store)
+        assert not finished and len(sent(server)) == 1  # the second request waits for its step
+        assert (await Runners.finish(task, store=store)).answer == "LET two", response.msg
+        assert [m["content"] for m in sent(server)[1]] == ["q", "a hint", "LET one", "more", "a hint"]
+        assert (await odograph.replay(response.trajectory_id, solve, store=store)).same
+        assert len(sent(server)) == 2
+
+    with LLMServer(by_turn(Answer(text="let one"), Answer(text="let two"))) as server:
+        client: Any = odograph.wrap(openai.OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0))
+        asyncio.run(main())
+
+
 def test_a_frameworks_agent_is_edited(store: odograph.Store) -> None:
     """Think, search, edit, think, by agents of openai-agents and pydantic-ai: the framework goes on with the edited answer."""
     import agents

@@ -236,8 +236,8 @@ def _name(fn: Any) -> str:
     for inside in ("__func__", "func", "fget"):  # of a classmethod, a partial, a property
         if isinstance(fn, _HOLDERS) and hasattr(fn, inside):
             return _name(getattr(fn, inside))
-    found = getattr(fn, "__name__", None)
-    return found if isinstance(found, str) and found else type(fn).__name__
+    found: str = getattr(fn, "__name__", None) or type(fn).__name__
+    return found
 
 
 _HOLDERS = (
@@ -334,10 +334,7 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                     sent = thrown = None
                     try:
                         sent = yield item
-                    except GeneratorExit:
-                        await inner.aclose()
-                        raise
-                    except BaseException as error:
+                    except BaseException as error:  # GeneratorExit, too: how the function ends is inside of `part`
                         thrown = error
             except GeneratorExit:  # the consumer had enough: that is no failure
                 raise
@@ -460,10 +457,7 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
             sent = thrown = None
             try:
                 sent = yield item
-            except GeneratorExit:
-                inner.close()
-                raise
-            except BaseException as error:
+            except BaseException as error:  # GeneratorExit, too: how the function ends is inside of `part`
                 thrown = error
     except GeneratorExit:  # the consumer had enough: that is no failure
         raise

@@ -193,13 +193,12 @@ class Exchange:
 
     def refused(self, status: int, content: bytes) -> None:
         """The backend rejected the fields that `tokens` adds. The request is sent again as the SDK made it."""
-        self._refused.append(self._attempt(status, loads_or_raw(content)))
+        self._refused.append(self._attempt(status, loads_or_raw(content), time.perf_counter_ns() - self._clock))
         self.body = self.sent
         self.started, self._clock = time.time_ns(), time.perf_counter_ns()
 
-    def _attempt(self, status: int | None, error: Any, duration: int | None = None) -> dict[str, Any]:
-        took = time.perf_counter_ns() - self._clock if duration is None else duration
-        return {"status_code": status, "error": error, "started": self.started, "duration": took}
+    def _attempt(self, status: int | None, error: Any, duration: int) -> dict[str, Any]:
+        return {"status_code": status, "error": error, "started": self.started, "duration": duration}
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """The response has begun."""
@@ -293,8 +292,7 @@ class Exchange:
         if self._recorded or os.getpid() != self._process:  # after a fork the call is the parent's
             return
         self._recorded = True
-        with _lock:
-            _unfinished.discard(self)
+        self.unlist()
         try:
             if self._left is None or error is not None or len(self._chunks) > self._left[1]:
                 self._record(error)
@@ -306,6 +304,9 @@ class Exchange:
     def drop(self) -> None:
         """Records nothing: the request was no call."""
         self._recorded = True
+
+    def unlist(self) -> None:
+        """The end of its run, or of the program, does not record it."""
         with _lock:
             _unfinished.discard(self)
 

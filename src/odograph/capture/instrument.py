@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import wraps
 from importlib.machinery import ModuleSpec
 from typing import Any
-from weakref import WeakSet
 
 from . import botocore, faults, lm15, scope, sockets
 from .directing import carried
@@ -31,9 +30,6 @@ _state = _State()
 _lock = threading.RLock()
 #: What was put in the place of what: (owner, name, ours, theirs).
 _placed: list[tuple[Any, str, Any, Any]] = []
-#: The HTTP clients that are recorded for as long as `instrument` holds, and the google-genai clients that are told to use them.
-_lent: WeakSet[Any] = WeakSet()
-_told: WeakSet[Any] = WeakSet()
 
 
 def instrument(*, tokens: bool = False, threads: bool = False) -> None:
@@ -68,10 +64,7 @@ def uninstrument() -> None:
             owner, name, ours, theirs = _placed.pop()
             if vars(owner).get(name) is ours:  # else another put theirs over it: ours then passes on what it gets
                 setattr(owner, name, theirs)
-        while _lent:
-            unrecord(_lent.pop())
-        while _told:
-            vars(_told.pop()).pop("_use_aiohttp", None)
+        unrecord()
 
 
 def _place(owner: Any, name: str, around: Callable[[Any], Any]) -> None:
@@ -91,12 +84,8 @@ def _met(client: Any) -> None:
     if not _state.on:
         return
     try:
-        found = record(client, _state.tokens, lent=True)
-        if not found:  # it stands on another HTTP library
+        if not record(client, _state.tokens, lent=True):  # it stands on another HTTP library
             faults.unrecorded()
-        _lent.update(found)
-        if "_use_aiohttp" in vars(client):
-            _told.add(client)
     except Exception as error:
         faults.fault(error)
 

@@ -112,9 +112,11 @@ class Calls:
             before = self._known.get(str(request.get("previous_response_id")))
             if before is not None:
                 items = request["input"] = [*before, *items]
-            exchange = self._begin(encode(request))
+            exchange, asks = self._begin(encode(request)), event.get("generate") is not False
+            if not asks:
+                exchange.unlist()
             exchange.answered(101, {"content-type": "text/event-stream"})
-            self._open.append(_Open(exchange, items, event.get("generate") is not False))
+            self._open.append(_Open(exchange, items, asks))
         except Exception as error:
             faults.fault(error)
 

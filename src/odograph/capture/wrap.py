@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 from .. import dialects
 from ..codec import encode, loads_or_raw
@@ -21,6 +22,10 @@ from .directing import director
 from .exchange import Exchange, begun, later_at
 
 C = TypeVar("C")
+
+#: The HTTP clients that are recorded until `unrecord` is called, and the google-genai clients that use them until then.
+_lent: WeakSet[Any] = WeakSet()
+_told: WeakSet[Any] = WeakSet()
 
 
 def wrap(client: C, tokens: bool = False, *, dialect: str | None = None) -> C:
@@ -89,14 +94,18 @@ def _copying(kind: type[Any], tokens: bool) -> type[Any]:
     return type(kind.__name__, (kind,), about)
 
 
-def record(client: Any, tokens: bool = False, *, lent: bool = False) -> list[Any]:
-    """The HTTP clients inside of an SDK's client, recorded from now on. `lent`: until `unrecord` is called for them.
+def record(client: Any, tokens: bool, *, lent: bool = False) -> list[Any]:
+    """The HTTP clients inside of an SDK's client, recorded from now on. `lent`: until `unrecord` is called.
 
     None of them where it is no such client.
     """
     found = [(inner, library) for inner in _inner(client) if (library := _library(inner)) is not None]
     google: Any = getattr(client, "_api_client", client)
     if found and hasattr(google, "_use_aiohttp"):  # it prefers that where it is installed, and that has no transport to record at
+        if not lent:
+            _told.discard(google)
+        elif "_use_aiohttp" not in vars(google):
+            _told.add(google)
         google._use_aiohttp = lambda: False
     return [_record(inner, library, tokens, lent) for inner, library in found]
 
@@ -121,12 +130,20 @@ def _record(inner: Any, library: str, tokens: bool, lent: bool) -> Any:
     per_loop = getattr(inner, "_client_for_running_loop", None)  # google-genai's has a client of its own for each event loop
     if per_loop is not None and "_client_for_running_loop" not in vars(inner):
         inner._client_for_running_loop = lambda: _record(per_loop(), library, tokens, lent)
+    if lent:
+        _lent.add(inner)
     return inner
 
 
-def unrecord(inner: Any) -> None:
-    """An HTTP client that was recorded for a while is as it was, unless `wrap` was called for it, too."""
+def unrecord() -> None:
+    """The HTTP clients that were recorded for a while are as they were, unless `wrap` was called for them, too."""
+    while _lent:
+        _unrecord(_lent.pop())
+    while _told:
+        del _told.pop()._use_aiohttp
 
+
+def _unrecord(inner: Any) -> None:
     def under(transport: Any) -> Any:
         mine = getattr(type(transport), "_odograph", False) and vars(transport)["_lent"]
         return vars(transport)["_transport"] if mine else transport
@@ -224,9 +241,9 @@ class _Asking:
             faults.fault(error)
 
 
-def recording(transport: Any, library: str, tokens: bool = False) -> Any:
+def recording(transport: Any, library: str, tokens: bool) -> Any:
     """An async transport of `httpx` or `httpx2`, recorded."""
-    return _classes(library)[True](transport, tokens)
+    return _classes(library)[True](transport, tokens, lent=False)
 
 
 _HELD = ("ByteStream", "MultipartStream")
@@ -332,7 +349,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
     class Recording(http.BaseTransport):  # type: ignore[name-defined,misc]
         _odograph = True
 
-        def __init__(self, transport: Any, tokens: bool, lent: bool = False) -> None:
+        def __init__(self, transport: Any, tokens: bool, lent: bool) -> None:
             self._transport = transport
             self._lent = lent
             self._asking = _Asking(library, tokens)
@@ -387,7 +404,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
     class AsyncRecording(http.AsyncBaseTransport):  # type: ignore[name-defined,misc]
         _odograph = True
 
-        def __init__(self, transport: Any, tokens: bool, lent: bool = False) -> None:
+        def __init__(self, transport: Any, tokens: bool, lent: bool) -> None:
             self._transport = transport
             self._lent = lent
             self._asking = _Asking(library, tokens)
