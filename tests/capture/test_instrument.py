@@ -548,6 +548,29 @@ def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(tmp_path: Path) -> 
     assert done.stdout == "theirs 1\n", done.stderr
 
 
+def test_what_another_keeps_of_ours_passes_on(store: odograph.Store) -> None:
+    """Who took a method while it was recorded, and calls it afterwards, has the SDK's own."""
+
+    class SDK:
+        _client = None
+
+        def plain(self, *args: Any, **kwargs: Any) -> Any:
+            return args, kwargs
+
+        async def later(self, *args: Any, **kwargs: Any) -> Any:
+            return args, kwargs
+
+    one, before = SDK(), store.health()
+    for around in (instrument._connecting, instrument._counting, instrument._sending, instrument._meeting):
+        assert around(SDK.plain)(one, 1, a=2) == ((1,), {"a": 2})
+    assert instrument._meeting_given(SDK.plain)(one, one, a=2) == ((one,), {"a": 2})
+    assert instrument._meeting_handler(SDK.plain)(one, 1, client=one) == ((1,), {"client": one})
+    assert instrument._streaming(SDK.plain)(one, 1) == ((1,), {})
+    assert asyncio.run(instrument._streaming_async(SDK.later)(one, 1)) == ((1,), {})
+    assert asyncio.run(instrument._meeting_opened(SDK.later)(one)) == ((), {})
+    assert store.health() == before
+
+
 def test_threads(store: odograph.Store) -> None:
     """With `threads=True` a thread and a pool's task belong to the run that they were started in; a pool's next task does not."""
 
@@ -616,8 +639,9 @@ def test_a_greenlet_that_lost_the_run_is_told_of_once(store: odograph.Store, mon
     assert len(calls(store, run)) == 2
 
 
-def test_what_is_asked_for_later_comes_in_addition(store: odograph.Store) -> None:
+def test_what_is_asked_for_later_comes_in_addition(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second `instrument` leaves what the first one asked for; threads belong to a run only where one of them says so."""
+    monkeypatch.setattr(instrument, "_state", instrument._State())  # as in a new process
     asked: list[dict[str, Any]] = []
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:

@@ -91,6 +91,25 @@ def test_a_socket_is_closed_with_its_client(store: odograph.Store) -> None:
         assert socket._connection.protocol.state.name == "CLOSED"
 
 
+def test_the_sockets_of_clients_that_nobody_wrapped(store: odograph.Store) -> None:
+    """While everything is recorded they are, and afterwards they are not."""
+    with store.record(task="x") as run, serving(lambda _: [begun("r"), done("r", "yo")]) as settings:
+        client = openai.OpenAI(**settings)  # type: ignore[arg-type]
+
+        def ask() -> None:
+            with client.responses.connect() as socket:
+                socket.response.create(model="m", input="q")
+                assert [socket.recv().type for _ in range(2)] == ["response.created", "response.completed"]
+
+        odograph.instrument()
+        try:
+            ask()
+        finally:
+            odograph.uninstrument()
+        ask()
+    assert [c.text for c in store.trajectory(run.id).llm_calls] == ["yo"]
+
+
 def test_a_history_is_kept_for_a_hundred_answers(store: odograph.Store) -> None:
     """A request that goes on from a known answer holds its history; of an older one only what was sent."""
     calls = sockets.Calls()
@@ -119,13 +138,19 @@ def test_what_is_only_sent_ahead_is_no_call_of_a_run_that_ends(store: odograph.S
 def test_a_message_that_nobody_can_send_is_a_fault_and_the_sockets_own_error(
     store: odograph.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is neither text nor bytes: the socket says so, as without Odograph."""
+    """What is neither text nor bytes: the socket says so, as without Odograph. What comes behind it is recorded."""
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
     before = store.health()["faults"]
-    with store.record(task="x"), connected(lambda _: []) as socket:
+    with store.record(task="x") as run, connected(lambda _: []) as socket:
         with pytest.raises(TypeError, match="data"):
             socket._connection.send(object())
-    assert store.health()["faults"] == before + 1
+        assert store.health()["faults"] == before + 1
+        calls = sockets.Calls()
+        calls.sent(json.dumps({"type": "response.create", "model": "m", "input": "q"}))
+        calls.got(object())  # of another socket, which gives what nobody knows
+        assert store.health()["faults"] == before + 2
+        calls.got(json.dumps(done("r", "yo")))
+    assert [c.text for c in store.trajectory(run.id).llm_calls] == ["yo"]
 
 
 def test_the_sockets_of_an_sdk_that_lets_nobody_in_are_counted() -> None:
