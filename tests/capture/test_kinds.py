@@ -407,7 +407,6 @@ def test_an_edit_by_nobody_is_no_edit() -> None:
             assert (changed({"a": 1}), listed("um")) == ({"a": 2}, ["u", "m"])
             assert Cleaner().named() == "mine"
         assert not [r for r in store.trajectory(run.id).records if isinstance(r, Edit)]
-        assert store.health()["faults"] == 0
 
 
 def test_an_edit_has_the_reason_that_is_given_else_its_first_line() -> None:

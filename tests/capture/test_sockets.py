@@ -67,7 +67,6 @@ def test_an_error_in_the_place_of_an_answer_ends_the_call(store: odograph.Store)
         socket.response.create(model="m", input="q")
         assert [socket.recv().type for _ in range(2)] == ["response.created", "response.completed"]
         assert [c.text for c in store.trajectory(run.id).llm_calls] == ["", "yo"]
-    assert store.health()["faults"] == 0
 
 
 def test_a_socket_is_closed_with_its_client(store: odograph.Store) -> None:
