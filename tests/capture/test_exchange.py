@@ -176,3 +176,11 @@ def test_a_call_that_is_over_is_held_by_nobody(store: odograph.Store) -> None:
         kept = [one.chat.completions.with_raw_response.create(model="m", messages=HI) for _ in range(2)]
         assert set(exchange._unfinished) <= before
     assert json.loads(kept[0].content) == CHAT
+
+
+def test_a_run_that_is_over_holds_no_history(store: odograph.Store) -> None:
+    """A program may keep its runs: what they sent is not kept with them."""
+    with serving(lambda *_: (200, JSON, CHAT)) as url, store.record(task="t") as run:
+        client(url).chat.completions.create(model="m", messages=HI)
+        assert run._recorder.sent and run._recorder._packer is not None
+    assert not run._recorder.sent and run._recorder._packer is None

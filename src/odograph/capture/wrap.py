@@ -140,7 +140,7 @@ def unrecord() -> None:
     while _lent:
         _unrecord(_lent.pop())
     while _told:
-        del _told.pop()._use_aiohttp
+        vars(_told.pop()).pop("_use_aiohttp", None)
 
 
 def _unrecord(inner: Any) -> None:
