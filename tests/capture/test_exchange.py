@@ -117,6 +117,29 @@ def test_an_async_stream_that_ends_in_the_middle_says_so(store: odograph.Store) 
     assert [c.error for c in store.trajectory(run.id).llm_calls] == ["the stream ended in the middle"]
 
 
+def test_an_async_stream_that_its_agent_leaves_says_so(store: odograph.Store) -> None:
+    """The agent left it, and not the server."""
+
+    async def leave(url: str) -> None:
+        async with openai.AsyncOpenAI(base_url=url + "/v1", api_key="x", max_retries=0) as bare:
+            async with await odograph.wrap(bare).chat.completions.create(model="m", messages=HI, stream=True) as left:
+                await anext(aiter(left))
+
+    chunks = [chunk({"content": c * 200_000}) for c in "abcd"]
+    with serving(lambda *_: (200, SSE, chunks)) as url, store.record(task="t") as run:
+        asyncio.run(leave(url))
+        assert [c.error for c in store.trajectory(run.id).llm_calls] == ["stream abandoned"]
+
+
+def test_an_event_that_the_end_of_its_stream_cuts_off_counts(store: odograph.Store) -> None:
+    """Some servers end a stream without the empty line behind its last event."""
+    said = (chunk({"content": "so"}) + chunk({}, "stop")).rstrip()
+    with serving(lambda *_: (200, SSE, said)) as url, store.record(task="t") as run, odograph.wrap(httpx.Client()) as one:
+        one.post(url + "/v1/chat/completions", json={**ASKED, "stream": True})
+    (call,) = store.trajectory(run.id).llm_calls
+    assert (call.text, call.finish_reason, call.error, len(call.events)) == ("so", "stop", None, 2)
+
+
 def test_a_stream_that_is_left_and_not_read_on_is_recorded_once(store: odograph.Store) -> None:
     """Its run's end records it. That it is closed later brings nothing."""
     chunks = [chunk({"content": c * 200_000}) for c in "abcd"]
@@ -156,7 +179,7 @@ def test_a_poll_that_brings_no_answer_is_no_record(store: odograph.Store) -> Non
     assert fetched <= call.record.started + call.record.duration <= ended
 
 
-def test_what_waits_is_bounded() -> None:
+def test_the_oldest_that_wait_are_forgotten() -> None:
     """Who asks for answers and never fetches them, of one server or of ever new ones, loses the oldest."""
     later = exchange.Later()
     for n in range(exchange._MOST_LATER + 1):
@@ -184,3 +207,34 @@ def test_a_run_that_is_over_holds_no_history(store: odograph.Store) -> None:
         client(url).chat.completions.create(model="m", messages=HI)
         assert run._recorder.sent and run._recorder._packer is not None
     assert not run._recorder.sent and run._recorder._packer is None
+
+
+def begun(method: str, path: str, later: exchange.Later) -> exchange.Exchange | None:
+    return exchange.begun(method, path, {}, b'{"model": "m", "input": "q"}', lambda data, _: data, later)
+
+
+def test_an_answer_is_fetched_from_the_server_that_streams_it(store: odograph.Store) -> None:
+    """What another server streams under the same id goes on, and so does a request that has no answer yet."""
+    here, there = exchange.Later(), exchange.Later()
+    queued = {"type": "response.created", "response": {**RESPONSE, "status": "queued", "output": []}}
+    with store.record(task="t") as run:
+        waits, streams = (begun("POST", "/v1/responses", here) for _ in range(2))
+        assert waits is not None and streams is not None
+        streams.answered(200, SSE)
+        streams.chunk(event(queued))
+        assert begun("GET", "/v1/responses/r1", there) is None
+        assert not store.trajectory(run.id).llm_calls
+        assert begun("GET", "/v1/responses/r1", here) is not None
+        assert [c.record.response["id"] for c in store.trajectory(run.id).llm_calls] == ["r1"]
+        waits.drop()
+
+
+def test_a_request_that_is_dropped_is_over_and_no_call(store: odograph.Store) -> None:
+    """Whoever ends it afterwards."""
+    with store.record(task="t") as run:
+        one = begun("POST", "/v1/responses", exchange.Later())
+        assert one is not None and not one.over
+        one.drop()
+        assert one.over
+        one.end()
+    assert not store.trajectory(run.id).llm_calls

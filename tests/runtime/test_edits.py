@@ -351,6 +351,25 @@ def test_a_sync_client_of_a_function_is_held_and_edited(store: odograph.Store) -
         asyncio.run(main())
 
 
+def test_a_prompt_that_is_stopped_is_no_call(store: odograph.Store) -> None:
+    """A function whose prompt is stopped before it goes out asked nobody, by a sync client and by an async one."""
+
+    def solve(question: str) -> Any:
+        return plain.chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+
+    async def solve_async(question: str) -> Any:
+        return await other.chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+
+    with looker() as server:
+        settings: Any = {"base_url": server.url + "/v1", "api_key": "x", "max_retries": 0}
+        plain: Any = odograph.wrap(openai.OpenAI(**settings))
+        other: Any = odograph.wrap(openai.AsyncOpenAI(**settings))
+        for one in (solve, solve_async):
+            response = run(store, one, on_prompt=lambda prompt: prompt.stop("enough"))
+            assert (response.status, response.msg, response.recorded.llm_calls) == ("cancelled", "enough", [])
+    assert not server.requests
+
+
 def test_a_frameworks_agent_is_edited(store: odograph.Store) -> None:
     """Think, search, edit, think, by agents of openai-agents and pydantic-ai: the framework goes on with the edited answer."""
     import agents
