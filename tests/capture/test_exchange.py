@@ -4,6 +4,7 @@ that fail."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -117,24 +118,36 @@ def test_an_async_stream_that_ends_in_the_middle_says_so(store: odograph.Store) 
     assert [c.error for c in store.trajectory(run.id).llm_calls] == ["the stream ended in the middle"]
 
 
-def test_an_async_stream_that_its_agent_leaves_says_so(store: odograph.Store) -> None:
-    """The agent left it, and not the server."""
+def test_a_stream_that_its_agent_leaves_says_so(store: odograph.Store) -> None:
+    """The agent left it, and not the server. A stream that is closed is on record at once; one that is dropped, when it is gone."""
+    errors = ["stream abandoned"]
+
+    def recorded() -> list[Any]:
+        return [c.error for c in store.trajectory(run.id).llm_calls]
 
     async def leave(url: str) -> None:
         async with openai.AsyncOpenAI(base_url=url + "/v1", api_key="x", max_retries=0) as bare:
-            async with await odograph.wrap(bare).chat.completions.create(model="m", messages=HI, stream=True) as left:
+            one: Any = odograph.wrap(bare).chat.completions
+            async with await one.create(model="m", messages=HI, stream=True) as left:
                 await anext(aiter(left))
+            assert recorded() == errors * 2
+            await anext(aiter(await one.create(model="m", messages=HI, stream=True)))
 
     chunks = [chunk({"content": c * 200_000}) for c in "abcd"]
     with serving(lambda *_: (200, SSE, chunks)) as url, store.record(task="t") as run:
+        with client(url).chat.completions.create(model="m", messages=HI, stream=True) as left:
+            next(iter(left))
+        assert recorded() == errors
         asyncio.run(leave(url))
-        assert [c.error for c in store.trajectory(run.id).llm_calls] == ["stream abandoned"]
+        gc.collect()
+        assert recorded() == errors * 3
 
 
-def test_an_event_that_the_end_of_its_stream_cuts_off_counts(store: odograph.Store) -> None:
-    """Some servers end a stream without the empty line behind its last event."""
+@pytest.mark.parametrize("kind", [SSE, {"content-type": "text/plain"}])
+def test_an_event_that_the_end_of_its_stream_cuts_off_counts(store: odograph.Store, kind: dict[str, str]) -> None:
+    """Some servers end a stream without the empty line behind its last event, and some don't say that it is one."""
     said = (chunk({"content": "so"}) + chunk({}, "stop")).rstrip()
-    with serving(lambda *_: (200, SSE, said)) as url, store.record(task="t") as run, odograph.wrap(httpx.Client()) as one:
+    with serving(lambda *_: (200, kind, said)) as url, store.record(task="t") as run, odograph.wrap(httpx.Client()) as one:
         one.post(url + "/v1/chat/completions", json={**ASKED, "stream": True})
     (call,) = store.trajectory(run.id).llm_calls
     assert (call.text, call.finish_reason, call.error, len(call.events)) == ("so", "stop", None, 2)
@@ -156,7 +169,7 @@ def test_a_stream_that_is_left_and_not_read_on_is_recorded_once(store: odograph.
 def test_a_poll_that_brings_no_answer_is_no_record(store: odograph.Store) -> None:
     """An answer that is not there yet, and a poll that failed, change nothing of the call: it has no error and waits. Its time is
     that from the question to the answer."""
-    polls: list[Any] = [(500, {}), (200, "in_progress"), (200, "completed")]
+    polls: list[Any] = [(500, {}), (200, "in_progress"), (200, "completed"), (200, "completed")]
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         status, said = polls.pop(0) if method == "GET" else (200, "queued")
@@ -172,7 +185,9 @@ def test_a_poll_that_brings_no_answer_is_no_record(store: odograph.Store) -> Non
         assert store.health()["written"] == written
         fetched = time.time_ns()
         one.responses.retrieve(id)
-        ended = time.time_ns()
+        ended, written = time.time_ns(), store.health()["written"]
+        one.responses.retrieve(id)  # who has it may ask again
+        assert store.health()["written"] == written
     (call,) = store.trajectory(run.id).llm_calls
     assert (call.text, call.error, polls) == ("yo", None, [])
     assert began <= call.record.started <= asked

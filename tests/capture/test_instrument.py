@@ -118,12 +118,20 @@ def test_the_async_client_of_google(store: odograph.Store, monkeypatch: pytest.M
             odograph.uninstrument()
         asyncio.run(ask())
         assert (len(server.requests), len(calls(store, run))) == (4, 2)
-        odograph.wrap(client)
-        odograph.instrument()
+        assert "_use_aiohttp" not in vars(client._api_client)
+        try:
+            odograph.instrument()
+            asyncio.run(ask())
+            odograph.wrap(client)
+            for _ in range(2):
+                odograph.uninstrument()
+                asyncio.run(ask())  # what was wrapped stays recorded
+                odograph.instrument()
+                asyncio.run(ask())
+        finally:
+            odograph.uninstrument()
         asyncio.run(ask())
-        odograph.uninstrument()
-        asyncio.run(ask())  # what was wrapped stays recorded
-    assert [c.text for c in calls(store, run)] == ["yo"] * 4
+    assert [c.text for c in calls(store, run)] == ["yo"] * 8
 
 
 def test_beside_wrap(store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

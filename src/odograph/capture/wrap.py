@@ -380,8 +380,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             response = tee(response, exchange, Body)
             if directed is None or exchange.purpose != "act" or not directed.looks(exchange.within):
                 return response
-            content = response.read()
-            response.close()  # the call is on record now
+            content = response.read()  # and closed: the call is on record now
             return passed(response, content, directed.answered_sync(exchange, content))
 
         def __getattr__(self, name: str) -> Any:
@@ -435,8 +434,7 @@ def _classes(library: str) -> tuple[type[Any], type[Any]]:
             response = tee(response, exchange, AsyncBody)
             if directed is None or exchange.purpose != "act" or not directed.looks(exchange.within):
                 return response
-            content = await response.aread()
-            await response.aclose()  # the call is on record now
+            content = await response.aread()  # and closed: the call is on record now
             return passed(response, content, await directed.answered(exchange, content))
 
         def __getattr__(self, name: str) -> Any:
