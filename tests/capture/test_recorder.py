@@ -142,3 +142,15 @@ def test_a_count_that_can_not_be_shared_is_a_fault_alone(tmp_path: Path, monkeyp
             run.step()
         assert "IsADirectoryError" in (store.health()["last_fault"] or "")
     assert [step.index for step in store.trajectory(run.id).steps] == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_who_asks_how_recording_fares_is_told_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    """No record has to be made first, and what was written since the last look is written again."""
+    with odograph.open(tmp_path) as store:
+        with store.record(task="t") as run:
+            run.note("n")
+            (file,) = (tmp_path / "journal").glob("*.jsonl")
+            file.unlink()
+            assert store.health()["files_lost"] == 1
+        assert store.trajectory(run.id).notes
