@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import types
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -615,3 +616,57 @@ def test_a_call_on_the_wire_that_may_be_of_a_generator_is_told_of(store: odograp
 
     asyncio.run(main())
     assert faults.outside == 1
+
+
+def test_a_generator_that_is_over_is_not_held_by_its_run(store: odograph.Store) -> None:
+    """A program that keeps the runs keeps nothing that their generators worked with."""
+
+    class Large:
+        pass
+
+    runs, held = [], []
+
+    def items() -> Iterator[int]:
+        large = Large()
+        held.append(weakref.ref(large))
+        with store.record(task="x") as run, run.step() as step:
+            runs.append((run, step))
+            yield 1
+
+    assert list(items()) == [1]
+    gc.collect()
+    assert held[0]() is None
+    runs[0][0].reward(1.0)
+
+
+def test_a_task_in_the_run_around_a_generator_that_another_task_drives(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its call belongs to that run, and is no doubt: the generator waits, or awaits something, in a task that goes on."""
+    monkeypatch.setattr(faults, "outside", 0)
+
+    async def talk(inside: asyncio.Event, goes: asyncio.Event) -> AsyncIterator[int]:
+        with store.record(task="inner"):
+            yield 1
+            inside.set()
+            await goes.wait()
+
+    async def drive(one: AsyncIterator[int], first: asyncio.Event) -> None:
+        async for _ in one:
+            first.set()
+            await asyncio.sleep(0)
+
+    async def main() -> odograph.Run:
+        first, inside, goes = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        with store.record(task="outer") as run:
+            driving = asyncio.create_task(drive(talk(inside, goes), first))
+            await first.wait()
+            await asyncio.create_task(later("while it waits"))
+            await inside.wait()
+            await asyncio.create_task(later("while it awaits"))
+            goes.set()
+            await driving
+        return run
+
+    assert said(store, asyncio.run(main())) == ["while it waits", "while it awaits"]
+    assert faults.outside == 0
