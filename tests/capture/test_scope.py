@@ -80,8 +80,26 @@ def test_steps_that_are_left_in_another_order(store: odograph.Store) -> None:
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)
+        first.__exit__(None, None, None)  # once too often
         assert odograph.current() is second
         second.__exit__(None, None, None)
         assert odograph.current() is run
-        first.__exit__(None, None, None)  # once too often
-        assert odograph.current() is run
+
+
+def test_an_action_in_an_action_is_left_for_the_first(store: odograph.Store) -> None:
+    """What comes behind the inner one is in the outer one."""
+
+    @odograph.action
+    def inner() -> None:
+        odograph.log_context("in")
+
+    @odograph.action
+    def outer() -> None:
+        inner()
+        odograph.log_context("behind")
+
+    with store.record(task="t") as run:
+        outer()
+    t = store.trajectory(run.id)
+    named = {record.id: getattr(record, "name", "") for record in t.records}
+    assert [(c.provider, named[c.parent or ""]) for c in t.contexts] == [("in", "inner"), ("behind", "outer")]
