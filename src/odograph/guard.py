@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
@@ -59,6 +60,15 @@ def _code_of(handler: Any) -> Any:
         return None
     handler = getattr(handler, "func", handler)  # of a partial
     return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+
+
+def warn(text: str, *, stacklevel: int) -> None:
+    """Warns the program. What that raises there is not the agent's: the warning is made an error, or stderr is closed."""
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=stacklevel + 1)
+    except Exception as error:
+        if of_a_signal(error):
+            raise
 
 
 class _TooLong(BaseException):

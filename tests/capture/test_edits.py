@@ -147,10 +147,10 @@ def test_an_edit_of_other_numbers_and_lists_is_refused(store: odograph.Store) ->
     run, call, id = one_call(store, [1, 2, 3])
     edit = run.edit(call)
     refused: list[tuple[Callable[[], Any], str]] = [
-        (lambda: edit.delete(1.0, 2.0), "a position in an edit is a whole number, not float"),  # type: ignore[arg-type]
-        (lambda: edit.truncate(None), "a position in an edit is a whole number, not NoneType"),  # type: ignore[arg-type]
-        (lambda: edit.insert(0, ["a"]), "a token id of an edit is a whole number, not str"),  # type: ignore[list-item]
-        (lambda: edit.rewrite([[1]]), "a token id of an edit is a whole number, not list"),  # type: ignore[list-item]
+        (lambda: edit.delete(1.0, 2.0), "a position in an edit is a whole number, not float"),
+        (lambda: edit.truncate(None), "a position in an edit is a whole number, not NoneType"),
+        (lambda: edit.insert(0, ["a"]), "a token id of an edit is a whole number, not str"),
+        (lambda: edit.rewrite([[1]]), "a token id of an edit is a whole number, not list"),
         (lambda: run.edit(call, [Kept("0", 1)]), "a position in an edit is a whole number, not str"),  # type: ignore[arg-type]
         (lambda: run.edit(call, [Kept(0, 1, choice="0")]), "the choice of a Kept run is a whole number, not str"),  # type: ignore[arg-type]
         (lambda: run.edit(call, [Kept(0, 1, 5)]), "the call of a Kept run is a record, .* not int"),  # type: ignore[arg-type]

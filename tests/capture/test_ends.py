@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import subprocess
 import sys
 import warnings
@@ -261,6 +262,7 @@ DAEMON = """
 import os, sys, odograph
 store = odograph.open(sys.argv[1])
 done, told = os.pipe()
+goes, go = os.pipe()
 if os.fork() == 0:
     with store.record(task="x") as run:
         first = os.getpid()
@@ -268,10 +270,14 @@ if os.fork() == 0:
         if os.fork(): os._exit(0)
         os.close(going)
         os.read(gone, 1)  # until the first process is gone
+        if {waited}: os.read(goes, 1)  # and its parent knows
         with run.step("daemon") as step: step.reward(1.0)
     os.write(told, b"x")
     os._exit(0)
 os.close(told)
+if {waited}:
+    os.wait()
+    os.write(go, b"x")
 assert os.read(done, 1) == b"x"
 (t,) = store.trajectories()
 assert (t.status, t.reward) == ("completed", 1.0), (t.status, t.reward)
@@ -279,9 +285,10 @@ print("good")
 """
 
 
-def test_a_daemon_ends_the_run_that_its_first_process_began(tmp_path: Path) -> None:
+@pytest.mark.parametrize("waited", [False, True])
+def test_a_daemon_ends_the_run_that_its_first_process_began(tmp_path: Path, waited: bool) -> None:
     """A process that goes on where the one that forked it ended, inside of a run, ends the run."""
-    done = ran(DAEMON, str(tmp_path / "s"))
+    done = ran(DAEMON.replace("{waited}", str(waited)), str(tmp_path / "s"))
     assert done.stdout.strip() == "good", done.stderr
 
 
@@ -368,4 +375,31 @@ print("good")
 def test_a_fork_shares_the_runs_that_are_open(tmp_path: Path) -> None:
     """A process that forks leaves no file for runs that have ended, while it lives or later."""
     done = ran(FORKED, str(tmp_path / "s"))
+    assert done.stdout.strip() == "good", done.stderr
+
+
+OTHERS = """
+import os, shutil, sys, tempfile, odograph
+place = tempfile.mkdtemp()  # where others may look, too
+store = odograph.open(place)
+with store.record(task="x") as run:
+    for folder, _, files in os.walk(place):
+        for name in ["", *files]: os.chmod(os.path.join(folder, name), 0o777)
+    if os.fork() == 0:
+        os.setuid(65534)
+        sys.exit()
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+    with run.step(): pass
+t = store.trajectory(run.id)
+assert (t.status, len(t.steps), len([r for r in t.records if isinstance(r, odograph.types.End)])) == ("completed", 1, 1)
+store.close()
+shutil.rmtree(place)
+print("good")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_worker_that_became_another_user_leaves_what_it_was_forked_in() -> None:
+    """It may not signal the process that forked it, which is alive, and ends its run itself."""
+    done = ran(OTHERS)
     assert done.stdout.strip() == "good", done.stderr

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import types
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 import httpx
@@ -615,3 +616,134 @@ def test_a_call_on_the_wire_that_may_be_of_a_generator_is_told_of(store: odograp
 
     asyncio.run(main())
     assert faults.outside == 1
+
+
+def test_a_generator_that_is_over_is_not_held_by_its_run(store: odograph.Store) -> None:
+    """A program that keeps the runs keeps nothing that their generators worked with."""
+
+    class Large:
+        pass
+
+    runs, held = [], []
+
+    def items() -> Iterator[int]:
+        large = Large()
+        held.append(weakref.ref(large))
+        with store.record(task="x") as run, run.step() as step:
+            runs.append((run, step))
+            yield 1
+
+    assert list(items()) == [1]
+    gc.collect()
+    assert held[0]() is None
+    runs[0][0].reward(1.0)
+
+
+def test_a_task_in_the_run_around_a_generator_that_another_task_drives(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its call belongs to that run, and is no doubt: the generator waits, or awaits something, in a task that goes on."""
+    monkeypatch.setattr(faults, "outside", 0)
+
+    async def talk(inside: asyncio.Event, goes: asyncio.Event) -> AsyncIterator[int]:
+        with store.record(task="inner"):
+            yield 1
+            inside.set()
+            await goes.wait()
+
+    async def drive(one: AsyncIterator[int], first: asyncio.Event) -> None:
+        async for _ in one:
+            first.set()
+            await asyncio.sleep(0)
+
+    async def main() -> odograph.Run:
+        first, inside, goes = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        with store.record(task="outer") as run:
+            driving = asyncio.create_task(drive(talk(inside, goes), first))
+            await first.wait()
+            await asyncio.create_task(later("while it waits"))
+            await inside.wait()
+            await asyncio.create_task(later("while it awaits"))
+            goes.set()
+            await driving
+        return run
+
+    assert said(store, asyncio.run(main())) == ["while it waits", "while it awaits"]
+    assert faults.outside == 0
+
+
+def test_a_generator_is_in_its_run_whoever_asks_for_its_items(store: odograph.Store) -> None:
+    """In a context that knows no run, and in one in which another run was entered."""
+
+    def items() -> Iterator[bool]:
+        with store.record(task="x") as run:
+            while True:
+                yield odograph.current() is run
+
+    one = items()
+    context = copy_context()
+    assert [next(one), context.run(next, one)] == [True, True]
+    with store.record(task="y"):
+        assert next(one)
+    assert copy_context().run(next, one)
+
+
+def test_a_run_that_two_generators_entered(store: odograph.Store) -> None:
+    """It is that of the outer one still, when the inner one has left it, in a context that knows no run, too; then nobody's."""
+    run = store.record(task="x")
+
+    def inner() -> Iterator[int]:
+        with run.step():
+            with step:
+                yield 1
+
+    def outer() -> Iterator[bool]:
+        with step:
+            for _ in inner():
+                pass
+            yield odograph.current() is step
+            yield odograph.current() is step
+
+    with run:
+        step = run.step()
+        one = outer()
+        assert next(one)
+        assert Context().run(next, one)
+        assert list(one) == []
+        assert odograph.current() is run
+    assert odograph.current() is None
+
+
+def test_a_generator_that_is_closed_in_another_context_leaves_what_was_around_it(store: odograph.Store) -> None:
+    """And not the run of another generator, which its own context had before."""
+
+    def items(name: str) -> Iterator[int]:
+        with store.record(task=name):
+            yield 1
+
+    with store.record(task="outer") as outer:
+        first, second = items("first"), items("second")
+        next(first)
+        next(second)
+        context = copy_context()
+        context.run(second.close)  # type: ignore[attr-defined]
+        assert context.run(odograph.current) is outer
+        first.close()  # type: ignore[attr-defined]
+
+
+def test_a_generator_that_entered_its_run_twice(store: odograph.Store) -> None:
+    """Beside it, another generator is in what is around the two."""
+
+    def twice() -> Iterator[int]:
+        with store.record(task="x") as run, run:
+            yield 1
+
+    def plain() -> Iterator[Any]:
+        yield odograph.current()
+
+    with store.record(task="outer") as outer:
+        one = twice()
+        next(one)
+        assert next(plain()) is outer
+        one.close()  # type: ignore[attr-defined]
+        assert odograph.current() is outer

@@ -633,7 +633,8 @@ def test_a_greenlet_that_lost_the_run_is_told_of_once(store: odograph.Store, mon
     greenlet.greenlet(work).switch()
     assert faults.faults.outside == 0
     with store.record(task="x") as run:
-        greenlet.greenlet(work).switch()
+        with pytest.warns(RuntimeWarning, match="a call outside of any run, in a greenlet, while a run is open in another one"):
+            greenlet.greenlet(work).switch()
         assert faults.faults.outside == 1
         greenlet.greenlet(odograph.bind(work)).switch()
         work()
@@ -645,6 +646,16 @@ def test_a_greenlet_that_lost_the_run_is_told_of_once(store: odograph.Store, mon
         greenlet.greenlet(own).switch()
     assert faults.faults.outside == 1
     assert len(calls(store, run)) == 2
+
+    def waiting() -> None:
+        with store.record(task="z"):
+            greenlet.getcurrent().parent.switch()
+
+    other = greenlet.greenlet(waiting)
+    other.switch()
+    greenlet.greenlet(work).switch()  # neither of the two is the first one of the thread
+    assert faults.faults.outside == 2
+    other.switch()
 
 
 def test_what_is_asked_for_later_comes_in_addition(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:

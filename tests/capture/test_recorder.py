@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gc
 import shutil
+import sys
+import threading
 import tracemalloc
+import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import openai
 import pytest
 
 import odograph
+from odograph.capture import scope
 from odograph.store import counting
 from tests.capture.test_wrap_calls import CHAT
 from tests.http_server import JSON, serving
+from tests.programs import ran
 
 
 def test_the_tokens_that_a_run_spent_are_those_of_its_calls(store: odograph.Store) -> None:
@@ -142,3 +148,81 @@ def test_a_count_that_can_not_be_shared_is_a_fault_alone(tmp_path: Path, monkeyp
             run.step()
         assert "IsADirectoryError" in (store.health()["last_fault"] or "")
     assert [step.index for step in store.trajectory(run.id).steps] == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_who_asks_how_recording_fares_is_told_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    """No record has to be made first, and what was written since the last look is written again."""
+    with odograph.open(tmp_path) as store:
+        with store.record(task="t") as run:
+            run.note("n")
+            (file,) = (tmp_path / "journal").glob("*.jsonl")
+            file.unlink()
+            assert store.health()["files_lost"] == 1
+        assert store.trajectory(run.id).notes
+
+
+CLOSED = """
+import pathlib, sys, threading, odograph
+
+class Hostile(dict):
+    def items(self):
+        raise ValueError("can't be read")
+
+def work():
+    odograph.log_llm_call(model="m", user_prompt="q", response="a")
+    lost.append("a call")
+
+lost = []
+store = odograph.open(sys.argv[1], redact=True)
+sys.stderr.close()
+with store.record(task="t") as run:
+    run.record_call({"request": Hostile(messages=[]), "response": "r"})
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    next(pathlib.Path(sys.argv[1], "journal").glob("*.jsonl")).unlink()
+    run.note("n")
+    @odograph.edit
+    def edited(text): yield text
+health = store.health()
+print("went on", lost, health["faults"], health["outside"], health["files_lost"])
+"""
+
+
+def test_a_warning_that_can_not_be_written_is_not_the_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a program has closed its stderr, as a daemon does, it goes on, and `health` tells what was to be warned of."""
+    monkeypatch.chdir(tmp_path)
+    done = ran(CLOSED, str(tmp_path / "s"))
+    assert done.stdout == "went on ['a call'] 1 1 1\n", done
+
+
+def test_a_run_while_another_thread_imports_greenlet(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands under that name may have nothing yet, or be a module of the program's own."""
+    monkeypatch.setitem(sys.modules, "greenlet", ModuleType("greenlet"))
+    with store.record(task="t") as run:
+        run.note("n")
+    assert len(store.trajectory(run.id).notes) == 1
+
+
+def test_a_thread_of_a_strangers_is_asked_for_its_name_alone(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that lost its run is recorded, whatever the target of its thread does when it is asked where it is from."""
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    monkeypatch.setattr(scope, "outside", None)  # the default store
+
+    class Work:
+        @property
+        def __module__(self) -> str:  # type: ignore[override]
+            raise RuntimeError("no module")
+
+        def __call__(self) -> None:
+            done.append(odograph.log_llm_call(model="m", user_prompt="q", response="a"))
+
+    done: list[Any] = []
+    before = store.health()["faults"]
+    with store.record(task="t"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        thread = threading.Thread(target=Work())
+        thread.start()
+        thread.join()
+    assert (len(done), store.health()["faults"] - before) == (1, 1)

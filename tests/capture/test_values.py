@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -13,6 +15,7 @@ import pytest
 
 import odograph
 from odograph.capture.values import said_of
+from tests.programs import ran
 
 
 def test_a_reward_is_a_number_of_any_class(store: odograph.Store) -> None:
@@ -133,4 +136,81 @@ def test_lists_that_are_none_are_kept_as_they_are(store: odograph.Store) -> None
         "builtins.list_iterator",
         [7],
         [-0.5],
+    )
+
+
+def test_a_span_is_a_pair_of_whole_numbers(store: odograph.Store) -> None:
+    """Whatever class the pair and its numbers are of. Anything else is refused: the reward would be on record for the whole call."""
+    given: list[Any] = [(1, 2), [1, 2], numpy.array([1, 2]), (numpy.int64(1), 2), {"start": 1, "stop": 2}, odograph.Span(1, 2)]
+    with store.record(task="t") as run:
+        call = run.llm_call(model="m", messages=[], response="a", token_ids=[1, 2, 3])
+        for span in (*given, odograph.Span(1, 2, choice=1)):
+            run.reward(1.0, target=call, span=span)
+        for wrong in ((1,), (1, 2, 3), "12", 5, {"start": 1}, {"start": 1, "stop": 2, "more": 3}):
+            with pytest.raises(TypeError, match=r"^span is \(start, stop\), some tokens of the call, not "):
+                run.reward(1.0, target=call, span=wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^stop of a span is a whole number, not float$"):
+            run.reward(1.0, target=call, span=(1, 2.0))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"^a span needs target="):
+            run.reward(1.0, span=(1, 2))
+    rewards = store.trajectory(run.id).all_rewards
+    assert [r.span for r in rewards] == [odograph.Span(1, 2)] * len(given) + [odograph.Span(1, 2, 1)]
+    assert not any(r.extra for r in rewards)
+
+
+class Over(Exception):
+    """A time limit of the program's own."""
+
+
+def test_a_time_limit_that_is_over_while_tokens_are_counted_is_raised(store: odograph.Store) -> None:
+    """It is of no object that was looked at: the counts are not read a second time."""
+
+    class Late:
+        @property
+        def __class__(self) -> Any:
+            if not raised:
+                signal.raise_signal(signal.SIGUSR1)
+            return object
+
+    raised: list[int] = []
+
+    def over(number: int, _: Any) -> None:
+        raised.append(number)
+        raise Over
+
+    before = signal.signal(signal.SIGUSR1, over)
+    try:
+        with store.record(task="t") as run, pytest.raises(Over):
+            run.llm_call(model="m", messages=[], response={"content": 1, "choices": Late()})
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert store.trajectory(run.id).llm_calls == []
+
+
+STRANGE = """
+import odograph
+from odograph import dialects
+
+open("odd.py", "w").write('''
+NAME = "odd.chat"
+PATHS = ("/odd",)
+def is_response(response): return False
+def choices(response): return []
+def stated(response): return {}
+def usage(usage): return 5
+''')
+dialects.find("odd.py")
+with odograph.open("memory:") as store:
+    with store.record(task="t") as run:
+        run.llm_call(model="m", messages=[], response={"a": 1}, dialect="odd.chat")
+    print(store.trajectory(run.id).llm_calls[0].response, store.health()["faults"], store.health()["last_fault"])
+"""
+
+
+def test_a_dialect_that_fails_is_told_of_once_and_costs_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's dialect that counts wrongly costs the counts alone, and the fault names it."""
+    monkeypatch.chdir(tmp_path)
+    done = ran(STRANGE)
+    assert done.stdout.startswith("{'a': 1} 1 InvalidInput(\"the dialect 'odd.chat' gave in usage() int; Usage was expected"), (
+        done.stderr
     )

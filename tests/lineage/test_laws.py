@@ -9,6 +9,7 @@ import pytest
 import odograph
 from odograph.errors import InvalidInput
 from odograph.lineage.bodies import pieces_of
+from odograph.lineage.cuts import cut_out
 from odograph.lineage.sampling import truncation
 from odograph.lineage.texts import offsets_of
 from odograph.training.samples import samples
@@ -78,6 +79,21 @@ def test_an_edit_that_moves_what_is_left_of_an_answer_is_declared() -> None:
     h.call([1, 2, 11, 10, 50, 20, 60], [30])
     node = h.chain().nodes[2]
     assert (node.kind, node.edits) == ("declared", [edit.id])
+
+
+def test_a_token_that_was_moved_into_another_answer_and_cut_there_is_cut_out() -> None:
+    """It is not trained as a part of the answer that it is from: that answer stayed, left of what both prompts begin with."""
+    h = History()
+    first = h.call([1], [10, 11])
+    h.call([1, 10, 11, 5], [20, 21])
+    last = h.call([1, 10, 11, 5, 20, 21, 6], [30, 31])
+    h.edit(first, [Kept(0, 1)])
+    h.edit(last, [Kept(0, 1), Kept(1, 2, call=first.id)])
+    h.call([1, 10, 5, 20, 21, 6, 30, 11, 7], [40])
+    h.call([1, 10, 5, 20, 21, 6, 30, 7, 40, 8], [50])
+    chain = h.chain()
+    assert cut_out(chain) == {(first.id, 0): {1}, (last.id, 0): {1}}
+    assert {call for call, _ in chain.last.sampled()} == {node.id for node in chain.nodes}
 
 
 def test_an_edit_that_changes_no_id_is_none() -> None:

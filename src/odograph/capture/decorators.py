@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import functools
 import time
-import warnings
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from types import CoroutineType, MethodType, coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
-from .. import shape
+from .. import guard, shape
 from ..codec import snapshot
 from . import entering, faults, generators, scope
 from .edits import Unit, difference
@@ -155,12 +153,9 @@ def _edited(fn: Any, about: dict[str, Any], preferred: bool) -> Any:
     import inspect
 
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        with suppress(Warning):
-            warnings.warn(
-                f"odograph.edit can't record {_name(fn)}, a generator function; the function must return the response",
-                RuntimeWarning,
-                stacklevel=5,
-            )
+        guard.warn(
+            f"odograph.edit can't record {_name(fn)}, a generator function; the function must return the response", stacklevel=5
+        )
         return fn
     wrapper: Any
     if inspect.iscoroutinefunction(fn):

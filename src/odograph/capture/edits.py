@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from operator import index
 from types import NoneType
 from typing import Any, TypedDict, Unpack, get_args
 from typing import Literal as OneOf
@@ -15,7 +14,7 @@ from ..plain import foreign
 from ..redact import Redactor
 from ..streams import IdsLine, MessageLine, Streams
 from ..types import Kept, Literal, LLMCall
-from .values import id_of, listed, named
+from .values import id_of, listed, named, whole
 
 Runs = list[Kept | Literal]
 #: What of a response an edit is of, and the unit of its positions.
@@ -87,18 +86,11 @@ class Base:
         return None if self.units is None else content_hash(self.units)
 
 
-def _whole(value: Any, what: str) -> int:
-    try:
-        return int(index(value))
-    except TypeError:
-        raise TypeError(f"{what} is a whole number, not {type(value).__name__}") from None
-
-
 def _kept(run: Kept) -> Kept:
     """A run with plain numbers in it. Raises TypeError for what is none."""
-    start, stop = (_whole(at, "a position in an edit") for at in (run.start, run.stop))
+    start, stop = (whole(at, "a position in an edit") for at in (run.start, run.stop))
     call = None if run.call is None else id_of(run.call, "the call of a Kept run")
-    return Kept(start, stop, call, None if run.choice is None else _whole(run.choice, "the choice of a Kept run"))
+    return Kept(start, stop, call, None if run.choice is None else whole(run.choice, "the choice of a Kept run"))
 
 
 def _written(run: Literal) -> Literal:
@@ -107,7 +99,7 @@ def _written(run: Literal) -> Literal:
     if ids is not None:
         if type(ids) is not list:
             raise TypeError(f"token ids of an edit are a list of int, not {type(ids).__name__}")
-        ids = [id if type(id) is int else _whole(id, "a token id of an edit") for id in ids]
+        ids = [id if type(id) is int else whole(id, "a token id of an edit") for id in ids]
     return Literal(ids, None if run.text is None else named(run.text, "the text of an edit"))
 
 
@@ -150,7 +142,7 @@ def edit_fields(
 ) -> dict[str, Any]:
     """The fields of an edit's record. `asked`: the positions that were given; those outside of the base reject the edit."""
     runs = [_kept(run) if isinstance(run, Kept) else _written(run) for run in runs]
-    asked = tuple(_whole(at, "a position in an edit") for at in asked)
+    asked = tuple(whole(at, "a position in an edit") for at in asked)
     rejected: str | None = None
     fields: dict[str, Any] = {"base": call, "result": msgspec.to_builtins(_normalised(runs))}
     if about["choice"]:

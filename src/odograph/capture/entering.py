@@ -128,8 +128,8 @@ _open: WeakKeyDictionary[Entered, int] = WeakKeyDictionary()
 
 def _thread() -> int:
     """The thread, or the greenlet in it (gevent): neither knows the context of who started it."""
-    greenlet = sys.modules.get("greenlet")
-    at_work = greenlet and greenlet.getcurrent()
+    getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)  # which comes late in its import by another thread
+    at_work = getcurrent and getcurrent()
     return threading.get_ident() if at_work is None or at_work.parent is None else id(at_work)
 
 
@@ -163,11 +163,11 @@ def is_anothers(entered_by: int) -> bool:
         os.kill(entered_by, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        return True
+    except OSError:  # it is another user's
+        pass
     with suppress(OSError, IndexError), open(f"/proc/{entered_by}/stat") as file:  # perhaps nobody asked yet how it ended
         return file.read().rpartition(")")[2].split()[0] != "Z"
-    return True
+    return True  # a system that tells no more
 
 
 def here() -> Entered | None:
@@ -232,7 +232,7 @@ def doubted(scope: Entered) -> None:
             if scope.beside:
                 outside_of_runs(_WHOSE)
     except Exception as error:
-        fault(error)
+        fault(error)  # of what was not thought of
 
 
 def _is_lost(other: Entered | None, scope: Entered) -> bool:
@@ -242,14 +242,12 @@ def _is_lost(other: Entered | None, scope: Entered) -> bool:
         other is not None
         and (other._around is scope or other._around is scope._around)
         and generators.is_elsewhere(other)
-        and not _is_home(scope)
+        and not (_current.get() is scope and _is_home(scope))
     )
 
 
 def _is_home(scope: Entered) -> bool:
     """Whether the current scope was entered in this context, and not in the one that this is a copy of."""
-    if _current.get() is not scope:
-        return False
     try:
         _current.reset(scope._tokens[-1])
     except (IndexError, ValueError, RuntimeError):  # it was given by name, or entered in another context

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, TypedDict
 
@@ -77,9 +75,8 @@ def fault(error: BaseException, *, disk: Path | None = None) -> None:
     if disk in faults.told or sys.is_finalizing():
         return
     faults.told.add(disk)
-    with suppress(Warning):  # it may be made an error, and is not the agent's
-        what = "record something" if disk is None else f"write to {disk}"
-        warnings.warn(f"odograph could not {what}: {type(error).__name__}: {message_of(error)}", RuntimeWarning, stacklevel=3)
+    what = "record something" if disk is None else f"write to {disk}"
+    guard.warn(f"odograph could not {what}: {type(error).__name__}: {message_of(error)}", stacklevel=3)
 
 
 def unrecorded() -> None:
@@ -92,8 +89,7 @@ def outside(why: str) -> None:
     faults.outside += 1
     if faults.outside > 1 or sys.is_finalizing():
         return
-    with suppress(Warning):  # it may be made an error, and is not the agent's
-        warnings.warn(f"odograph: {why}", RuntimeWarning, stacklevel=5)
+    guard.warn(f"odograph: {why}", stacklevel=5)
 
 
 def health(journal: Journal, unshipped: Unshipped) -> Health:

@@ -18,7 +18,7 @@ from ..handmade import request_in_parts
 from ..trajectory import stated_success
 from ..types import LogprobsOf, RewardSource, Span
 from .faults import fault
-from .values import error_of, id_of, listed, named, number, tokens_of, truth
+from .values import error_of, id_of, listed, named, number, tokens_of, truth, whole
 
 _SOURCES: tuple[RewardSource, ...] = get_args(RewardSource)
 _MEANINGS: tuple[LogprobsOf, ...] = get_args(LogprobsOf)
@@ -269,7 +269,16 @@ def reward(
     if span is not None:
         if target is None:
             raise TypeError("a span needs target=, the call that has the tokens")
-        fields["span"] = {"start": span[0], "stop": span[1]} if isinstance(span, tuple) else msgspec.to_builtins(span)
+        fields["span"] = _span(span)
     if target is not None:
         fields["target"] = id_of(target, "target")
     return fields
+
+
+def _span(given: Any) -> Any:
+    parts = plain(given)
+    if isinstance(parts, (list, tuple)) and len(parts) == 2:
+        parts = {"start": parts[0], "stop": parts[1]}
+    if type(parts) is not dict or not {"start", "stop"} <= parts.keys() <= {"start", "stop", "choice"}:
+        raise TypeError(f"span is (start, stop), some tokens of the call, not {given!r:.60}")
+    return msgspec.to_builtins(Span(**{name: whole(at, f"{name} of a span") for name, at in parts.items()}))

@@ -7,14 +7,12 @@ Source: https://platform.openai.com/docs/guides/websocket-mode.
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
-from .. import dialects
+from .. import dialects, guard
 from ..codec import encode, loads_or_raw
 from . import faults
 from .exchange import Exchange, Later
@@ -47,12 +45,9 @@ def opening(manager: Any) -> Any:
     """What opens a socket, which will be recorded."""
     if not hasattr(type(manager), "_connect_ws"):
         faults.unrecorded()
-        with suppress(Warning):
-            warnings.warn(
-                "odograph can't record the WebSockets of this version of the openai SDK; newer versions can be recorded",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        guard.warn(
+            "odograph can't record the WebSockets of this version of the openai SDK; newer versions can be recorded", stacklevel=3
+        )
     elif not hasattr(type(manager), "_odograph"):
         manager.__class__ = _recorded(cast(Any, type(manager)))
     return manager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from operator import index
 from typing import Any
 
 from ..codec import plain
@@ -43,6 +44,14 @@ def number(value: Any, what: str) -> float | dict[str, Any] | None:
     except (OverflowError, Refused) as error:
         raise TypeError(f"{what} is a number or None: {error}") from None
     return result if math.isfinite(result) else tagged("float", str(result))
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number of any class, such as numpy's. Raises TypeError for what is none."""
+    try:
+        return int(index(value))
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {type_name(type(value)).removeprefix('builtins.')}") from None
 
 
 def truth(value: Any) -> bool | None:

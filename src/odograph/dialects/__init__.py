@@ -7,12 +7,12 @@ as those of others.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
 
+from .. import guard
 from ..errors import InvalidInput, OdographError, described
 from ..plugins import Door
 from ..prefix import Prefix
@@ -129,9 +129,7 @@ def _load(name: str) -> None:
     try:
         find(name)
     except Exception as error:  # the file of another must not cost a record
-        warnings.warn(
-            f"the dialect {name!r} of an installed package is left out: {described(error)}", RuntimeWarning, stacklevel=2
-        )
+        guard.warn(f"the dialect {name!r} of an installed package is left out: {described(error)}", stacklevel=2)
 
 
 def _whole(found: Any) -> Dialect:

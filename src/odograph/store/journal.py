@@ -18,13 +18,13 @@ import errno
 import fcntl
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import sleep, time_ns
 from typing import TYPE_CHECKING, Literal
 
+from .. import guard
 from ..codec import IdMaker, encode
 from ..types import SCHEMA_VERSION
 from .lines import whole_lines
@@ -428,8 +428,7 @@ class Journal:
 
 
 def _warn(what: str) -> None:
-    with contextlib.suppress(Warning):  # it may be made an error, and this is no place for one
-        warnings.warn(f"odograph: {what}", RuntimeWarning, stacklevel=3)
+    guard.warn(f"odograph: {what}", stacklevel=3)
 
 
 def _flush(journal: weakref.ref[Journal], wake: threading.Event) -> None:

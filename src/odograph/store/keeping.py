@@ -16,13 +16,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import forking
+from .. import forking, guard
 from ..errors import StoreError
 from .indexing import Batch, tell_damage
 from .journal import file_mode
@@ -89,12 +88,9 @@ class Kept:
         with suppress(OSError):
             for suffix in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-            with suppress(Warning):  # it may be made an error, and nothing is lost
-                warnings.warn(
-                    f"odograph: the catalog {str(self._path)!r} was damaged ({error}) and is made anew; nothing is lost",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+            guard.warn(
+                f"odograph: the catalog {str(self._path)!r} was damaged ({error}) and is made anew; nothing is lost", stacklevel=2
+            )
 
     def _in_memory(self) -> sqlite3.Connection:
         return self._prepared(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
