@@ -183,9 +183,11 @@ if child == 0:
     print(ask(store) == before == ask(odograph.open(sys.argv[1])), flush=True)
     sys.exit()
 print(os.waitpid(child, 0)[1], ask(store) == before)
+((folder,),) = store.sql("select current_setting('temp_directory')").tuples()
+print(os.path.isdir(folder))  # the child's end took nothing of its parent's
 """
     done = subprocess.run([sys.executable, "-c", program, str(store.root)], capture_output=True, text=True, check=True)
-    assert done.stdout == "True\n0 True\n", done.stderr
+    assert done.stdout == "True\n0 True\nTrue\n", done.stderr
 
 
 def test_a_process_that_is_forked_while_a_thread_asks(store: odograph.Store) -> None:
@@ -429,6 +431,10 @@ def test_a_database_is_kept_while_the_same_files_count(store: odograph.Store) ->
         store.sql("select * from read_csv('/etc/passwd')").list()
     store.compact(grace=0)
     assert store.sql(question).list()[0]["t"] == before[0]["t"] + 1
+    databases = store.backend.reader.databases
+    assert databases.kept
+    store.close()
+    assert not databases.kept  # nor their memory
 
 
 @pytest.mark.parametrize("sealed", [False, True])

@@ -115,6 +115,17 @@ def test_the_figures_of_any_only_reward_are_those_of_before_sealing(store: odogr
     assert store.stats() == before == cold(store).stats()
 
 
+def test_rewards_without_a_value_are_read_as_before_sealing(store: odograph.Store) -> None:
+    """Where no trajectory of a file has a reward's value, a new catalog has the names of their rewards all the same."""
+    for _ in range(2):
+        with store.record(task="t") as run:
+            run.reward(None, name="unknown")
+    store.append(run.id).reward(None, name="late")  # the other one's last record is its end
+    before = seen(store)
+    store.seal()
+    assert seen(cold(store)) == before
+
+
 def test_what_is_sealed_is_its_owners_alone(store: odograph.Store) -> None:
     """The sealed tier is its owner's alone where the store is."""
     fill(store, 1)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 import traceback
 import urllib.request
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.store import layout
-from odograph.tables import iceberg
+from odograph.tables import iceberg, namespace
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
 
@@ -263,6 +264,52 @@ def test_a_commit_that_is_killed_is_made_once(
         assert other.sql(count).list() == [{"n": there * 12, "t": there}]
         sealed = again.examine()["sealed"]
         assert (sealed["pending"], sealed["orphans"]) == ({}, [])
+
+
+def test_a_commit_that_nobody_finishes_is_undone_after_a_week(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that died brought into the tables stays for a week, unseen, and goes with a later compaction; its machine can
+    seal it all the same."""
+    a = near.machine("a")
+    fill(a, 1)
+    a.seal()
+    fill(a, 1)
+    before = seen(a)
+
+    def die(name: str) -> None:
+        if name == "records":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(iceberg, "stage", die)
+        with pytest.raises(KeyboardInterrupt):
+            a.seal()
+    b = near.machine("b")
+    catalog, real = catalog_of(b.backend.place.tables), time.time_ns  # type: ignore[arg-type]
+    count = "select count(*) as n, count(distinct trajectory) as t from facts"
+    first: list[Any] = []
+
+    def second(transaction: Any, *more: Any, made: Any = iceberg.made) -> Any:
+        """Another machine's change came first."""
+        if not first:
+            first.append(catalog.load_table("runs.trajectories"))
+            with first[0].transaction() as change:
+                change.set_properties(theirs="1")
+        return made(transaction, *more)
+
+    monkeypatch.setattr(namespace, "_TRIES", 3)
+    for days, left in ((6, 1), (8, 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda days=days: real() + days * 86_400 * 10**9)
+            patch.setattr(iceberg, "made", second)
+            b.compact(grace=3600)
+        assert len(b.examine()["sealed"]["pending"]) == left
+        assert catalog.load_table("runs.facts").scan().count() == 12 + 12 * left
+        assert b.sql(count).list() == [{"n": 12, "t": 1}]
+    assert first
+    again = near.machine("a")
+    again.seal()
+    assert (seen(again), again.sql(count).list(), journals(again)) == (before, [{"n": 24, "t": 2}], [])
+    assert catalog.load_table("runs.facts").scan().count() == 24
 
 
 def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,9 @@ from typing import Any
 import pytest
 
 from odograph.codec import new_id
-from odograph.errors import NewerStore, StoreError
+from odograph.errors import MissingExtra, NewerStore, StoreError
 from odograph.tables.commits import Conflict
-from odograph.tables.files import DataFile, Footer, Opened, Writer, footer_of
+from odograph.tables.files import DamagedFile, DataFile, Footer, Opened, Writer, footer_of
 from odograph.tables.folder import FolderCommits
 from odograph.tables.schema import Column, Table
 
@@ -66,13 +68,16 @@ def written(root: Path, commits: FolderCommits | None = None, id: str = "", rows
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     """What is written into a table is read back: nulls, empty lists and large numbers too, by column and by row group."""
-    writer = Writer(tmp_path, "birds/a.parquet", BIRDS, Footer("c"))
+    root = tmp_path / "new" / "lake"
+    writer = Writer(root, "birds/a.parquet", BIRDS, Footer("c"))
     writer.write(ROWS)
+    writer.write([])
     writer.write(ROWS[:1])
     file = writer.close()
     assert (file.rows, file.groups) == (4, (3, 1))
-    assert read(tmp_path / file.path, BIRDS).to_pylist() == [*ROWS, ROWS[0]]
-    assert read(tmp_path / file.path, BIRDS, ["count", "name"], [1]).to_pylist() == [{"count": 3, "name": "wren"}]
+    assert _file(root, file.path) == file
+    assert read(root / file.path, BIRDS).to_pylist() == [*ROWS, ROWS[0]]
+    assert read(root / file.path, BIRDS, ["count", "name"], [1]).to_pylist() == [{"count": 3, "name": "wren"}]
 
 
 def test_every_file_documents_its_columns(tmp_path: Path) -> None:
@@ -159,6 +164,18 @@ def test_columns_are_stored_as_their_table_says(
     assert "PLAIN" in columns["ids"].encodings
 
 
+def test_texts_that_are_alike_are_compressed_harder(tmp_path: Path) -> None:
+    """The same texts take less in a column that says that they are alike."""
+    import pyarrow.parquet as parquet
+
+    columns = (Column("alike", "text", "", "alike"), Column("plain", "text", ""))
+    writer = Writer(tmp_path, "a.parquet", Table("ids", "", (columns,)), Footer("c"))
+    ids = [new_id() for _ in range(2000)]
+    writer.write([{"alike": id, "plain": id} for id in ids])
+    about = parquet.read_metadata(tmp_path / writer.close().path).row_group(0)
+    assert about.column(0).total_compressed_size < about.column(1).total_compressed_size
+
+
 def test_a_column_has_one_name_and_one_type() -> None:
     """A table gets no second column of a name, and a file's type that no column can have is told."""
     import pyarrow as pa
@@ -168,6 +185,29 @@ def test_a_column_has_one_name_and_one_type() -> None:
     about = {b"odograph.table": b"birds"}
     with pytest.raises(ValueError, match="no column has the Arrow type int8"):
         Table.of_arrow(pa.schema([pa.field("age", pa.int8())], metadata=about))
+
+
+def test_a_file_describes_its_table(tmp_path: Path) -> None:
+    """Who knows no table reads it from a file: names, types, documentation and encodings, also as an earlier version put them."""
+    import pyarrow as pa
+
+    with Opened(tmp_path / written(tmp_path), None) as file:
+        assert file.table == BIRDS
+    about = {b"doc": b"What it is.", b"odograph.encoding": b"names"}
+    old = pa.schema(
+        [pa.field("kind", pa.string(), metadata=about), pa.field("age", pa.int64())], metadata={b"odograph.table": b"old"}
+    )
+    columns = (Column("kind", "text", "What it is.", "names"), Column("age", "int", ""))
+    assert Table.of_arrow(old) == Table("old", "", (columns,))
+
+
+def test_files_need_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pyarrow is not installed, a sentence names the extra."""
+    path = tmp_path / written(tmp_path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for work in (lambda: written(tmp_path), lambda: Opened(path, BIRDS), lambda: footer_of(path)):
+        with pytest.raises(MissingExtra, match=r"odograph\[lake\]"):
+            work()
 
 
 def test_an_id_commits_once(tmp_path: Path) -> None:
@@ -490,6 +530,26 @@ def test_a_list_on_a_full_disk_is_gone_on_with(tmp_path: Path) -> None:
     assert ran(program, tmp_path) == "['opened']\n[]\n['read']\n['written']\n['a', 'c']\n"
 
 
+def test_a_disk_that_is_full_while_a_file_is_written_leaves_no_file(tmp_path: Path) -> None:
+    """The footer of a file, or a row group, does not fit any more: one sentence, and nothing is left of the file."""
+    program = """
+        from odograph.tables.files import Footer, Writer
+        from odograph.tables.schema import Column, Table
+
+        root = Path(sys.argv[1])
+        table = Table("birds", "", ((Column("name", "text", ""),),))
+        first, second = (Writer(root, f"{name}/a.parquet", table, Footer("c")) for name in "ab")
+        first.write([{"name": "wren"}])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+        for name, work in (("a", first.close), ("b", lambda: second.write([{"name": os.urandom(5000).hex()}]))):
+            try:
+                work()
+            except StoreError as error:
+                print("can't be written" in str(error), os.listdir(root / name))
+    """
+    assert ran(program, tmp_path) == "True []\nTrue []\n"
+
+
 def test_a_commit_that_fails_changes_nothing(tmp_path: Path) -> None:
     """A commit whose file is in the list already, or whose check refuses it, is refused as a whole; the next commit is made."""
     commits = FolderCommits(tmp_path)
@@ -534,6 +594,82 @@ def test_a_commit_while_the_list_is_looked_at_is_no_damage(tmp_path: Path, monke
     assert commits.key("a") == "2"
 
 
+def test_a_byte_that_changed_gives_no_other_rows(tmp_path: Path) -> None:
+    """Whichever byte of a file's pages changes: the rows are told to be unreadable, as a whole and in batches, or they are the same."""
+    table = Table("ages", "", ((Column("age", "int", ""),),))
+    writer = Writer(tmp_path, "a.parquet", table, Footer("c"))
+    writer.write([{"age": n * 1_000_003**3 % 2**62} for n in range(40)])
+    path = tmp_path / writer.close().path
+    data = path.read_bytes()
+    rows = read(path, table)
+    told = 0
+    for at in range(4, len(data) - 8 - int.from_bytes(data[-8:-4], "little"), 7):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        for work in (lambda file: [file.read()], lambda file: file.batches(["age"], 10, 0)):
+            with Opened(path, table) as file:
+                try:
+                    assert [row for some in work(file) for row in some.to_pylist()] == rows.to_pylist()
+                except DamagedFile as error:
+                    assert str(error).startswith(f"{path} can't be read: ")
+                    told += 1
+    assert told > 40
+
+
+def test_what_a_storage_refuses_is_no_damage(tmp_path: Path) -> None:
+    """Of a file that is none of this machine a wrong checksum is damage; what the storage raises is told as the storage's."""
+    table = Table("ages", "", ((Column("age", "int", ""),),))
+    writer = Writer(tmp_path, "a.parquet", table, Footer("c"))
+    writer.write([{"age": n * 1_000_003**3 % 2**62} for n in range(40)])
+    path = tmp_path / writer.close().path
+
+    class Storage(io.BytesIO):
+        away = False
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.away:
+                raise OSError("the storage is away")
+            return super().read(size)
+
+    data = path.read_bytes()
+    at = len(data) // 4
+    storage = Storage(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with Opened(Path("there"), table, source=storage) as file, pytest.raises(DamagedFile, match="page integrity"):
+        file.read()
+    storage = Storage(data)
+    with Opened(Path("there"), table, source=storage) as file:
+        storage.away = True
+        with pytest.raises(StoreError, match=r"there can't be read: the storage is away; nothing .* is lost") as error:
+            file.read()
+        assert not isinstance(error.value, DamagedFile)
+
+
+def test_what_statistics_say_is_known_without_reading(tmp_path: Path) -> None:
+    """The one value of a column, where all rows have it, and the bounds of a row group: never of what statistics do not say whole."""
+    kinds: dict[str, Any] = {
+        "one": "text",
+        "two": "text",
+        "none": "int",
+        "some": "int",
+        "late": "int",
+        "float": "double",
+        "list": "ids",
+    }
+    table = Table("t", "", (tuple(Column(name, kind, "") for name, kind in kinds.items()),))
+    writer = Writer(tmp_path, "a.parquet", table, Footer("of this commit"))
+    row: dict[str, Any] = {"one": "x", "two": "a", "none": None, "some": 1, "late": None, "float": 0.5, "list": [1]}
+    writer.write([row, row])
+    writer.write([{**row, "two": "b", "late": 1}, {**row, "two": "c", "some": None, "late": 1}])
+    path = tmp_path / writer.close().path
+    with Opened(path, table.with_columns(Column("later", "text", ""))) as file:
+        assert {name: file.same(name) for name in [*kinds, "later"]} == {
+            **dict.fromkeys(kinds, None), "one": ("x",), "none": (None,), "later": (None,)
+        }  # fmt: skip
+        assert [file.bounds(1, name) for name in ("two", "none", "later")] == [("b", "c"), None, None]
+        assert (file.commit, "one" in file, "later" in file) == ("of this commit", True, False)
+    with pytest.raises(StoreError, match="closed file"):
+        file.read()
+
+
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
     """A lake of a later Odograph is refused with a sentence."""
     FolderCommits(tmp_path).commit("a")
@@ -567,6 +703,10 @@ def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
     """The footer of a file names its commit, its siblings and what the commit was; a file that is cut says that it is no Parquet."""
     path = tmp_path / written(tmp_path, id="one")
     assert footer_of(path) == Footer("one", ("birds/one.parquet",), (), {"what": "a test"})
+    data = path.read_bytes()
+    foot = data[-8 - int.from_bytes(data[-8:-4], "little") :]
+    at = foot.rindex(b"odograph.sum") + len(b"odograph.sum") + 2  # later versions compare the same bytes
+    assert foot[at : at + 8] == b"%08x" % zlib.crc32(foot[:at] + b"00000000" + foot[at + 8 :])
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(StoreError, match="can't be read"):
         footer_of(path)

@@ -78,7 +78,7 @@ class Put:
         if all(length == 1 for length in lengths):
             return runs
         given = iter(runs)
-        return [" ".join(next(given) for _ in range(length or 0)) for length in lengths]
+        return [" ".join(next(given) for _ in range(length)) for length in lengths]
 
     def _number(self, path: str) -> int:
         number = self._segments.get(path)
