@@ -1,5 +1,6 @@
 """Figures by columns out of the sealed tier are those that the catalog's rows give."""
 
+import math
 import random
 import shutil
 from pathlib import Path
@@ -8,18 +9,20 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.store import columnar, figures
+from odograph.codec import new_id
+from odograph.store import columnar, committing, figures
 from odograph.store.filters import EVERY, Filters
+from odograph.types import Note, Reward
 
 SAID = ("status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens", "reward", "started")
 pytest.importorskip("pyarrow")
 pytest.importorskip("numpy")
 
 
-def record(store: odograph.Store, chance: random.Random) -> None:
-    """A trajectory with whatever a summary may hold."""
+def record(store: odograph.Store, chance: random.Random, *, alone: bool = False) -> None:
+    """A trajectory with whatever a summary may hold; `alone`: in no group."""
     about: dict[str, Any] = {}
-    if chance.random() < 0.5:
+    if not alone and chance.random() < 0.5:
         about["group"] = f"g{chance.randint(0, 3)}"
     if chance.random() < 0.3:
         about["tags"] = chance.sample(["a", "b", "c"], chance.randint(1, 2))
@@ -43,6 +46,8 @@ def record(store: odograph.Store, chance: random.Random) -> None:
             for name in chance.sample("xyz", chance.randint(0, 3)):
                 value = chance.choice([chance.random(), None, float("inf"), 1e300])
                 run.reward(value, name=name, weight=chance.choice([0, 1, 0.5]))
+        if chance.random() < 0.3:
+            run.finish(status="failed")
 
 
 def session(started: str | None, n: int) -> dict[str, Any]:
@@ -54,12 +59,19 @@ def session(started: str | None, n: int) -> dict[str, Any]:
 @pytest.mark.parametrize("seed", range(4))
 def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """`stats` of a sealed store is the same whether it reads columns or the catalog: sealed in several rounds, with rewards that
-    came late, rewards of several names, sessions of one time or of none, runs without an end, and lines that are not sealed."""
+    came late, rewards of several names, sessions of one time or of none, runs without an end or a start, lines that are not sealed,
+    in files with and without bounds. All of both are in one order."""
     chance = random.Random(seed)
+    if seed in (0, 3):
+        monkeypatch.setattr(committing, "_SMALL", 0)
     with odograph.open(tmp_path / "runs", seal_at=0) as store:
         for _ in range(3):
             for _ in range(12):
-                record(store, chance)
+                record(store, chance, alone=seed == 3)
+            for n in chance.sample(range(9), 3):
+                at = chance.choice([1, 10**18])
+                note = Note(trajectory=new_id(), id=new_id(), time=at + n, seq=1)
+                store.add([note, Reward(trajectory=note.trajectory, id=new_id(), value=n / 9, time=at + n + 1, seq=2)])
             for _ in range(4):
                 store.add(session(chance.choice([None, "2026-01-01", "2026-05-01"]), chance.randint(0, 10**6)))
             store.seal()
@@ -73,7 +85,11 @@ def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest
             running.__enter__()
         monkeypatch.setattr(columnar, "FEWEST", 0)
         monkeypatch.setattr(columnar, "_LATE", 1)
-        assert store.backend.reader.columns() is not None
+        found = store.backend.reader.columns()
+        assert found is not None
+        pages = list(store.backend.reader.figures())
+        assert [None if math.isnan(r) else r for r in found.reward.tolist()] == [r for page in pages for r in page.reward]
+        assert [found.statuses[n] for n in found.status] == [status for page in pages for status in page.status]
         by_columns = store.stats()
         monkeypatch.setattr(columnar, "FEWEST", 10**9)
         assert store.backend.reader.columns() is None

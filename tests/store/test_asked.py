@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import odograph
-from odograph.store.asked import answered, frames
+from odograph.codec import SCHEMA_VERSION
+from odograph.store.asked import Asked, answered, frames
 from odograph.store.filters import Filters
+from odograph.store.remote import Line
+from odograph.store.served import Served
 
 
 @pytest.mark.parametrize(
@@ -53,3 +60,57 @@ def test_filters_of_the_server_hold_where_a_question_has_none(store: odograph.St
         assert [s["agent"] for s in json.loads(page)] == ["b", "b"]
     (page,) = frames(store.backend.reader, "figures", [{}, "agent"], base)
     assert json.loads(page)["key"] == ["b", "b"]
+
+
+def test_frames_are_those_that_other_versions_read(store: odograph.Store) -> None:
+    """Servers and clients of several versions speak to each other: what is in a frame stays where it is."""
+    run = store.record(task="t")
+    (writer,) = store.backend.reader.alive()
+    head, *parts = (msgspec.msgpack.decode(frame) for frame in frames(store.backend.reader, "read", [[run.id[-9:]], True]))
+    assert head == [0, run.id, [writer]]
+    assert [part[:3] for part in parts] == [[1, writer, SCHEMA_VERSION]]
+    assert json.loads(parts[0][3])["task"] == "t"
+    assert list(frames(store.backend.reader, "read", [["nothing"], False]))[1:] == []
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Answers with one trajectory, whose lines are of a version."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        parts = [msgspec.msgpack.encode(one) for one in self.server.frames]  # type: ignore[attr-defined]
+        body = b"".join(len(one).to_bytes(4) + one for one in [*parts, b""])
+        self.send_response(200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *given: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "said"),
+    [
+        ([], odograph.NotFound, "trajectory 'x' has no readable record"),
+        ([[1, "w", SCHEMA_VERSION, b"junk"]], odograph.NotFound, "trajectory 'x' has no readable record"),
+        (
+            [[1, "w", SCHEMA_VERSION + 1, b"{}"]],
+            odograph.StoreError,
+            "the store at http.* has schema version .*: install a newer one",
+        ),
+    ],
+)
+def test_what_can_not_be_read_of_a_served_store_is_told(
+    parts: list[Any], error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    """A trajectory whose lines are all damaged there, and lines of a later version of Odograph."""
+    with HTTPServer(("127.0.0.1", 0), _Server) as server:
+        server.frames = [[0, "x", []], *parts]  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        line = Line(Served(f"http://127.0.0.1:{server.server_port}", "t" * 20))
+        with pytest.raises(error, match=said):
+            Asked(line, lambda: None, tmp_path).trajectory("x")
+        line.close()
+        server.shutdown()

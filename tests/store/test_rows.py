@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import odograph
 from odograph.codec import derived_id, encode, new_id
 from odograph.store import sealing
-from odograph.store.rows import packed, packed_rewards, unpacked, unpacked_rewards
+from odograph.store.rows import alone, packed, packed_rewards, unpacked, unpacked_rewards
 from odograph.types import Start
 
 from .test_sealing import cold, fill, seen
@@ -65,6 +65,43 @@ def test_rewards_of_the_form_before() -> None:
         assert row[:4] == ["01a227b1-c8de-7dfd-867d-0c9c4a9bacff", 1795962292446448204, "w", 14]
         (away,) = unpacked_rewards("[2,[[7,13],9448204,14]]", root, "w", 0.5, ended)
         assert away[:4] == ["01a227b1-c8de-7dfd-867d-0c9c4a9bacff", 1795962292448448204, "w", 14]
+
+
+@pytest.mark.parametrize(
+    ("changed", "text", "name"),
+    [
+        ({}, "[13,-1000,-765169]", "reward"),
+        ({1: 1795962292451448204}, "[[7,13],4999000,-765169]", "reward"),
+        (
+            {0: "01a327b1-c8de-7dfd-867d-0c9c4a9bacff"},
+            '["01a327b1-c8de-7dfd-867d-0c9c4a9bacff",1795962292446448204,14]',
+            "reward",
+        ),
+        ({0: "x", 6: "won", 9: 1.5}, '["x",1795962292446448204,14,1.5,"won"]', None),
+        ({6: "won"}, '[13,-1000,-765169,true,"won"]', "won"),
+        ({9: -0.0}, "[13,-1000,-765169,-0.0]", None),
+        ({5: 2}, '[13,-1000,-765169,true,"reward","environment",null,1.0,0,null,2]', "reward"),
+        ({2: "v"}, '[13,-1000,-765169,true,"reward","environment",null,1.0,0,null,null,"v"]', "reward"),
+        (
+            {2: "v", 4: "a", 5: 3, 6: "n", 7: "model", 8: "me", 9: None, 10: 0.5, 11: 1, 12: "1", 13: 2},
+            '[13,-1000,-765169,null,"n","model","me",0.5,1,"a",3,"v","1",2]',
+            None,
+        ),
+    ],
+)
+def test_rewards_are_sealed_in_the_form_that_others_read(changed: dict[int, Any], text: str, name: str | None) -> None:
+    """Files go from machine to machine: every version writes these texts, and reads them."""
+    root = "01a227b1-c8d7-7dfd-867d-0c9c4a9bacf2"
+    row: list[Any] = ["01a227b1-c8de-7dfd-867d-0c9c4a9bacff", 1795962292446448204, "w", 14, None, None, "reward"]
+    row += ["environment", None, 0.5, 1.0, 0, None, 1]
+    for place, value in changed.items():
+        row[place] = value
+    about = root, "w", 0.5, 1795962292446449204
+    assert packed_rewards([row, row], *about) == f"[3,{text},{text}]"
+    assert unpacked_rewards(f"[3,{text},{text}]", *about) == [row, row]
+    assert (packed_rewards([], *about), unpacked_rewards(None, *about)) == (None, [])
+    assert alone(f"[3,{text}]", 0.5) == name
+    assert alone(f"[3,{text},{text}]", 0.5) is alone(f"[3,{text}]", None) is alone(None, 0.5) is None
 
 
 def test_a_sealed_trajectory_costs_few_bytes_and_one_row(store: odograph.Store) -> None:

@@ -168,6 +168,42 @@ def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Pa
             assert asked() == number
 
 
+def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:
+    """By its whole id, by lines, after a look, by facts, by its writers: none needs another question before it."""
+    with opened(server, tmp_path) as store:
+        reader = store.backend.reader
+
+        def looked(id: str) -> int:
+            reader.look()
+            return len(list(reader.read([id, "nothing"])))
+
+        for ask in (
+            lambda id: reader.known(id) is not None,
+            lambda id: reader.look_at(id, lambda lines: len(list(lines))) > 0,
+            lambda id: looked(id) == 1,
+            lambda id: reader.facts(id[-12:])[0] == id,
+            lambda id: reader.trajectory(id).id == id,
+            lambda id: reader.writers(id) == {store.backend.journal.writer},
+            lambda id: list(reader.there([id, "nothing"])) == [id],
+            lambda id: reader.count() > 0,
+            lambda id: [raw for _, raw, _ in reader.raw(["nothing", id[-12:]])] == [[], []],
+        ):
+            assert ask(recorded(store, "way"))
+        with pytest.raises(InvalidInput, match="reading with SQL or as a frame is done on the machine that serves http"):
+            _ = reader.catalog
+
+
+def test_what_is_added_again_adds_nothing(server: Server, tmp_path: Path) -> None:
+    """The store that is served is asked for what it has: the same trajectory adds nothing, and one that says otherwise a correction."""
+    with opened(server, tmp_path) as store:
+        given = store.trajectory(recorded(store, "again")).to_dict()
+        for answer, more in (("done", 0), ("other", 1), ("other", 0)):
+            before = len(store.trajectory(given["id"]).records)
+            store.add({**given, "end": {**given["end"], "answer": answer}})
+            t = store.trajectory(given["id"])
+            assert (t.answer, len(t.records) - before) == (answer, more)
+
+
 def test_samples_of_other_tools_are_the_same_on_both_machines(server: Server, tmp_path: Path, samples: Path) -> None:
     """Real sessions that are imported from another machine read the same there and at the server."""
     paths = sorted(p for p in samples.rglob("*.jsonl") if p.stat().st_size < 300_000)[:12]
@@ -270,8 +306,8 @@ def test_rights(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("http://runs.example.org", "unencrypted"),
-        ("https://u:p4ss@host/", "give the token as token="),
+        ("http://runs.example.org", "^http://runs.example.org would send the token and all records unencrypted"),
+        ("https://u:p4ss@host/", "^the address of this served store is https://.*host/; give the token as token="),
         ("http://127.0.0.1:1/?token=s3cret", "give the token as token="),
         ("https://", "https://host"),
         ("http://127.0.0.1:99999", "https://host"),
@@ -284,6 +320,9 @@ def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> 
     assert "s3cret" not in str(refused.value) and "p4ss" not in str(refused.value)
     with pytest.raises(InvalidInput, match="token= is for a served store"):
         odograph.open(tmp_path, token=RECORDS)
+    for token in ("\u00e4" * 20, "a\r\nHost: x", "x\n"):  # none may end a line of a header
+        with pytest.raises(InvalidInput, match="a token is characters of ASCII"):
+            odograph.open("https://127.0.0.1:1", token=token, local=tmp_path)
 
 
 class Odd(BaseHTTPRequestHandler):

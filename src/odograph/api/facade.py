@@ -38,9 +38,10 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from ..store.lines import Damage
     from ..store.publishing import Publication
     from ..store.query import Frame, Rows
-    from ..store.reader import Reader, Tail
+    from ..store.reader import Reader
     from ..store.sealing import Sealing
     from ..store.summary import Hit, Summary, Used
+    from ..store.tailing import Tail
     from ..training.dry_run import GroupPlan
     from ..training.formats import Files
     from ..training.keywords import ExportArgs

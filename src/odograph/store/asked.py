@@ -23,10 +23,11 @@ from .columnar import Columns
 from .figures import Figures
 from .filters import EVERY, Filters
 from .lake import Lake
-from .reader import Reader, Tail, assembled
+from .reader import Reader, assembled
 from .remote import Line, Unreached
 from .source import Raw
 from .summary import Facts, Summary
+from .tailing import Tail
 
 _Answer = TypeVar("_Answer")
 _TOGETHER = 16  # trajectories that one request asks for

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -145,7 +146,7 @@ class Catalog(Kept):
         with self._lock:
             return self._mended(lambda: Texts(self._db).find(text))
 
-    def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
+    def summaries(self, filters: Filters, *, newest_first: bool) -> Iterator[Summary]:
         """Summaries of the trajectories that there are now, in the order in which these began, a page of them in memory at a
         time; where the time is not known a trajectory counts as older than all."""
         alive = cache(self.alive_writers)
@@ -230,7 +231,7 @@ class Catalog(Kept):
             found[id] = Used([(kind, name) for kind, name, _ in uses], by_name(rewards))
         return found
 
-    def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
+    def figures(self, filters: Filters, by: str | None) -> Iterator[Figures]:
         """Columns of the trajectories that there are now, for statistics, a page of them in memory at a time."""
         alive = cache(self.alive_writers)
         last = self._rows("select first from newest")[0][0]
@@ -268,11 +269,9 @@ class Catalog(Kept):
         words = matching(text)
         found = {unpacked(id) for (id,) in self._rows(HAVING, (words,))}  # first: what is sealed meanwhile is in both
         while self._lake.exists:
-            try:
+            with suppress(Gone):  # a compaction merged files: what they held is in another one
                 found |= scan.trajectories(self._lake, words)
                 break
-            except Gone:  # a compaction merged files: what they held is in another one
-                continue
         return sorted(found)
 
     def search(self, query: str, limit: int) -> Iterator[Hit]:

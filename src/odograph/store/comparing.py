@@ -42,9 +42,7 @@ def changes(
     known: dict[str, AnyRecord | None] = {}  # None: it says what was given
     corrected: dict[str, AnyRecord] = {}
     after = 0
-    for record in _records(lines, messages):
-        if record.id in known:  # it may be in two tiers, or be written again after a failure
-            continue
+    for record in _records(lines, messages):  # one may come twice: of two tiers, or written again after a failure
         by_id = by_id or {one.id: one for one in placed}
         after = max(after, record.time)
         if record.supersedes:
@@ -91,11 +89,10 @@ def _in_place(one: AnyRecord, latest: AnyRecord) -> AnyRecord:
 
 def _last(id: str, corrected: dict[str, AnyRecord]) -> AnyRecord | None:
     """The last correction of a record; None where there is none."""
-    latest, passed = None, {id}
-    while id in corrected and corrected[id].id not in passed:
+    latest, first = None, id
+    while id in corrected and corrected[id].id != first:  # a record replaces one other: a circle leads back to the first
         latest = corrected[id]
         id = latest.id
-        passed.add(id)
     return latest
 
 
@@ -169,12 +166,10 @@ class _Look:
         """A request without the parts that the store has apart. Raises ValueError where one of these parts differs."""
         rest = dict(record.request)
         for part in latest.packed:
-            if part.at[0] != "request":
-                continue
-            if len(part.at) != 2 or part.of == "ids":
-                raise ValueError
-            name = part.at[1]
-            if not self._is_part(record, name, rest.pop(name), latest.packed_by, part):
+            name = part.at[-1]
+            if part.at[0] == "request" and (
+                part.of == "ids" or not self._is_part(record, name, rest.pop(name), latest.packed_by, part)
+            ):
                 raise ValueError
         return rest
 

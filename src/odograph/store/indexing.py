@@ -356,10 +356,8 @@ def _scan_line(line: bytes) -> _Scan:
             raise
         scan = _Scan(raw["kind"])
         for field in msgspec.structs.fields(_Scan):
-            try:
+            with contextlib.suppress(KeyError, msgspec.ValidationError):
                 setattr(scan, field.name, msgspec.convert(raw[field.name], field.type))
-            except (KeyError, msgspec.ValidationError):
-                continue
     for name in _WHOLE:  # SQLite has 64 bits; content has any number
         value = getattr(scan, name)
         if value is not None and not _fits(value):

@@ -27,11 +27,12 @@ from .databases import Databases
 from .figures import Figures
 from .filters import EVERY, Filters
 from .lake import Lake, Sealed
-from .lines import Damage, File, Gone, complete_lines, decode, is_alive, journals, open_file, size_of
+from .lines import Damage, File, Gone, complete_lines, decode, is_alive, journals, size_of
 from .listing import Fold, Sort
 from .settings import FILE, settings_in
 from .source import Journals, Raw, Source
 from .summary import Facts, Hit, Summary, Used
+from .tailing import Tail
 from .text import Each
 
 #: Called with what was done so far, and with all that there is to do.
@@ -186,10 +187,8 @@ class Reader:
     def read(self, ids: Iterable[str]) -> Iterator[Trajectory]:
         """The trajectories with these whole ids, as of when the catalog last caught up; those that can't be read are left out."""
         for id in ids:
-            try:
+            with suppress(NotFound, DamagedFile):  # damage took all of its records: `damages` tells; the others are to be had
                 yield self._load(self.catalog if self._opened is None else self._opened, id)
-            except (NotFound, DamagedFile):  # damage took all of its records: `damages` tells; the others are to be had
-                continue
 
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
         """Summaries, oldest first unless the newest are asked for first; read from the catalog alone."""
@@ -266,11 +265,12 @@ class Reader:
 
     def tail(self, count: int, trajectory: str | None) -> Tail:
         """Follows the journal. The first iteration gives the `count` newest records; each later one gives those since."""
-        self._before()
-        return Tail(self._journal, count, trajectory, self._sealed_since if self.lake.there() else None)
+        return Tail(self._journal, self._before, count, trajectory, self._sealed_since)
 
     def _sealed_since(self, time: int, most: int | None, trajectory: str | None) -> list[AnyRecord]:
         """The sealed records that were written after a time; with `most`, the newest of these records."""
+        if not self.lake.there():
+            return []
         catalog = self.catalog
         ids = [trajectory] if trajectory is not None else catalog.sealed_since(time, most)
         found = [r for t in self.read(ids) for r in t.records if r.time > time]
@@ -420,78 +420,5 @@ def _is_written(records: list[AnyRecord], alive: set[str]) -> bool:
     return bool(alive) and any(r.writer in alive and not isinstance(r, LATE) for r in records)
 
 
-Earlier = Callable[[int, int | None, str | None], list[AnyRecord]]
-
-
-class Tail:
-    """Follows the journal. The first iteration gives the newest records; each later one gives the records since."""
-
-    def __init__(self, journal: Path, count: int, trajectory: str | None, sealed: Earlier | None = None) -> None:
-        """`sealed(time, most, trajectory)` gives the newest sealed records after a time, `most` at most."""
-        self._journal = journal
-        self._sealed = sealed
-        #: Of each journal file, its writer and the time of the last record that was given.
-        self._last: dict[str, tuple[str, int]] = {}
-        self._count: int | None = count
-        self._trajectory = trajectory
-        self._read: dict[str, int] = {}
-
-    def __iter__(self) -> Iterator[AnyRecord]:
-        first, self._count = self._count, None
-        newest: list[AnyRecord] = []
-        paths = journals(self._journal)
-        for path in paths:
-            try:
-                newest += self._new(path, first)
-            except OSError:  # gone since
-                continue
-        gone = {name: self._last.pop(name) for name in self._last.keys() - {p.name for p in paths}}
-        if self._sealed is not None and first is not None and len(newest) < first:
-            there = {r.id for r in newest}
-            newest += [r for r in self._sealed(-1, first, self._trajectory) if r.id not in there]
-        elif self._sealed is not None and gone:  # sealed, with what was written since the last look
-            after = dict(gone.values())
-            found = self._sealed(min(after.values()), None, self._trajectory)
-            newest += [r for r in found if r.writer in after and r.time > after[r.writer]]
-        newest.sort(key=lambda r: (r.time, r.writer, r.seq))
-        yield from newest if first is None else newest[max(0, len(newest) - first) :]
-
-    def _new(self, path: Path, first: int | None) -> list[AnyRecord]:
-        start = self._read.get(path.name, 0)
-        size = path.stat().st_size
-        if first is not None and start == 0 and size > _TAIL_BYTES:  # the last records are in the last bytes
-            start = _line_start(path, size - max(_TAIL_BYTES, first * 20_000))
-        if size <= start:
-            return []
-        file = open_file(path)
-        found: list[AnyRecord] = []
-        for offset, line in complete_lines(path, start):
-            self._read[path.name] = offset + len(line) + 1
-            if not line:
-                continue
-            try:
-                record = decode(line, file.writer, file.version)
-            except DAMAGE as error:
-                from ..log import logger
-
-                logger.warning("the journal %s has a damaged line at byte %d, which is left out: %s", path.name, offset, error)
-                continue
-            if record is None or isinstance(record, (MessageLine, IdsLine)):
-                continue
-            self._last[path.name] = file.writer, record.time
-            if self._trajectory is None or record.trajectory == self._trajectory:
-                found.append(record)
-        return found
-
-
 _TOLD = 1 << 20  # bytes between two steps of a bar
-_TAIL_BYTES = 4 << 20
 _ATTEMPTS = 4  # how often a trajectory is looked for again whose files vanish while they are read
-
-
-def _line_start(path: Path, offset: int) -> int:
-    if offset <= 0:
-        return 0
-    with path.open("rb") as file:
-        file.seek(offset)
-        return offset + len(file.readline())

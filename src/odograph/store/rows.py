@@ -182,7 +182,7 @@ def unpacked(key: Key) -> str:
 def begins(part: str) -> tuple[bytes, bytes] | None:
     """Between which 16 bytes, both included, all UUIDs lie that begin so; None where none can."""
     digits = part.replace("-", "")
-    if len(digits) > 32 or not _UUID.fullmatch(part + "00000000-0000-0000-0000-000000000000"[len(part) :]):
+    if not _UUID.fullmatch(part + "00000000-0000-0000-0000-000000000000"[len(part) :]):
         return None
     return bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
 

@@ -1,0 +1,138 @@
+"""How lines are folded into the catalog: in whatever pieces they come, with whatever numbers and words."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+import odograph
+from odograph.types import Reward, Start
+
+
+def test_uses_count_what_happened_however_it_comes(store: odograph.Store) -> None:
+    """Actions, contexts and models of calls by name; a sealed summary says how often, of each part that was sealed."""
+    pytest.importorskip("pyarrow")
+    with store.record(task="t", model="declared") as run:
+        for n in range(3):
+            with run.step() as step:
+                step.llm_call(model="m", response="a")
+                step.llm_call(model="m" if n else "other", response="a")
+                step.action("look", {})
+                step.context("kb", n)
+                step.note("kb", name="look")
+            assert store.used([run.id])[run.id].uses == [
+                ("action", "look"),
+                ("context", "kb"),
+                ("model", "m"),
+                ("model", "other"),
+            ]
+        for times in (1, 2):
+            if times == 2:
+                store.seal()
+                step.action("look", {})
+                step.action("late", {})
+    for _ in range(2):
+        store.seal()
+        (row,) = store.backend.reader.lake.newest({run.id}).to_pylist()
+        counts = [["action", "late", 1], ["action", "look", 4], ["context", "kb", 3], ["model", "m", 5], ["model", "other", 1]]
+        assert msgspec.json.decode(row["uses"]) == counts
+        assert store.used([run.id])[run.id].uses == [(kind, name) for kind, name, _ in counts]
+
+
+@pytest.mark.parametrize("order", ["aabb", "abab", "abba", "aaab", "baab"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_lines_are_found_in_whatever_pieces_they_were_listed(store: odograph.Store, order: str, size: int) -> None:
+    """Records of two runs, listed after each, or some together: each is read."""
+    runs = {name: store.record(task=name) for name in "ab"}
+    for n, name in enumerate(order * 2):
+        runs[name].note(n)
+        if n % size == 0:
+            store.count()
+    for name, run in runs.items():
+        notes = [note.data for note in store.trajectory(run.id).notes]
+        assert notes == [n for n, one in enumerate(order * 2) if one == name]
+
+
+def test_a_stretch_of_lines_that_goes_on_stays_one(store: odograph.Store) -> None:
+    """However often the catalog catches up with a run, it holds one place for it."""
+    run = store.record(task="t")
+    for n in range(5):
+        run.note(n)
+        assert len(store.backend.reader.catalog.places(run.id)) == 1
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_correction_counts_everything_once(store: odograph.Store, sealed: bool) -> None:
+    """Where a record is corrected, a list shows what the trajectory says: also of what comes after, in whichever tier it is."""
+    if sealed:
+        pytest.importorskip("pyarrow")
+    with store.record(task="t", agent="a") as run:
+        with run.step() as step:
+            step.llm_call(model="m", response="a", usage={"prompt_tokens": 5, "completion_tokens": 3})
+            step.action("look", {})
+            step.reward(0.25, name="r")
+        run.reward(0.0, name="r")
+        run.finish("x", status="failed", error="e")
+    given = store.trajectory(run.id).to_dict()
+    assert given["end"]["answer"] == "x"
+    for n in range(3):
+        if sealed:
+            store.seal()
+        store.add({**given, "end": {**given["end"], "answer": f"y{n}", "status": "completed", "error": None}})
+        store.append(run.id).reward(n + 0.5, name="r")
+        t = store.trajectory(run.id)
+        (summary,) = store.summaries()
+        assert summary.reward == t.reward
+        assert (summary.steps, summary.llm_calls, summary.actions) == (1, 1, 1)
+        assert (summary.prompt_tokens, summary.completion_tokens, summary.status, summary.error) == (5, 3, "completed", None)
+        used = store.used([run.id])[run.id]
+        assert (used.uses, used.components) == ([("action", "look"), ("model", "m")], {"r": summary.reward})
+        with store.backend.reader.catalog._lock:
+            kept = store.backend.reader.catalog._rows("select value from rewards order by value")
+        assert sealed or kept == [(0.0,), (0.25,), *((late + 0.5,) for late in range(n + 1))]
+
+
+def test_rewards_of_one_time_count_in_the_order_of_their_writers(store: odograph.Store) -> None:
+    """Of two values of one name the one of the later writer counts, in a list as in the trajectory."""
+    records: list[Any] = [Start(trajectory="t", task="q", id="s", time=1, seq=1, writer="a")]
+    records += [Reward(trajectory="t", id=f"{n}", time=2, seq=8 + n, writer="ba"[n], value=float(n)) for n in range(2)]
+    store.add(records)
+    (summary,) = store.summaries()
+    assert summary.reward == store.trajectory("t").reward == 0.0
+
+
+def test_numbers_that_no_database_holds_are_not_known(store: odograph.Store) -> None:
+    """Of a line with a number beyond 64 bits all else counts, and the line keeps its place among the others."""
+    with store.record(task="t", agent="a") as run, run.step() as step:
+        step.llm_call(model="m", response="r", usage={"prompt_tokens": 55555, "completion_tokens": 7})
+        step.reward(1.0, name="first")
+        run.reward(2.0, name="second")
+    store.close()
+    (path,) = (store.root / "journal").iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    big = str(2**70).encode()
+    for place, line in enumerate(lines):
+        if b'"kind":"reward"' in line:
+            line = re.sub(rb'"(seq|time)":\d+', rb'"\1":' + big, line)
+        lines[place] = line.replace(b"55555", big).replace(b'"step":0', b'"step":' + big)
+    path.write_bytes(b"".join(lines))
+    (summary,) = store.summaries()
+    assert (summary.prompt_tokens, summary.completion_tokens, summary.llm_calls, summary.agent) == (None, 7, 1, "a")
+    assert store.used([run.id])[run.id].components == {"first": 1.0, "second": 2.0}
+    assert store.search("m")[0].step is None
+
+
+def test_a_long_word_is_no_text(store: odograph.Store) -> None:
+    """What has neither a space nor a line's end in its first 4096 characters is data; it is found neither whole nor in part."""
+    with store.record(task="t") as run:
+        run.note({"data": "abcd-" * 1000, "text": "needle " + "x" * 5000})
+        run.note("line\n" * 1000)
+        run.note("q" * 4095)
+        run.note("w" * 4096)
+        run.note("a" * 4095 + " haystack")
+        run.note("a" * 4096 + " bale")
+    found = {word: len(store.search(word)) for word in ("abcd", "needle", "line", "q" * 4095, "w" * 4096, "haystack", "bale")}
+    assert found == {"abcd": 0, "needle": 1, "line": 1, "q" * 4095: 1, "w" * 4096: 0, "haystack": 1, "bale": 0}
