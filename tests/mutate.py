@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -361,8 +362,9 @@ class Tests:
                     ended = os.waitstatus_to_exitcode(status)
                 time.sleep(0.02)
         finally:
-            if ended is None:
+            with suppress(ProcessLookupError):  # a test that failed may have left a server, which nobody ends
                 os.killpg(child, signal.SIGKILL)
+            if ended is None:
                 os.waitpid(child, 0)
         with open(told, "rb") as file:
             os.set_blocking(told, False)  # what a test began may have the other end
