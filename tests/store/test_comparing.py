@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 import odograph
 from odograph.prefix import Prefix
-from odograph.store.comparing import _hash, changes
+from odograph.store.comparing import _hash, _last, changes
 from odograph.store.writing import add
 from odograph.types import AnyRecord, LLMCall, Note, Start
 
@@ -106,6 +106,14 @@ def test_records_that_replace_each_other_stop_nothing(store: odograph.Store) -> 
     store.add(records)
     store.add([records[0], replace(notes[0], supersedes=None, data=7)])
     assert store.trajectory("t").task == "q"
+
+
+def test_a_circle_behind_the_first_record_stops_nothing() -> None:
+    """Two records of one id, as no store of ours writes them, close a circle that the record which is looked for is not in."""
+    x, other, y = (
+        Note(trajectory="t", id=id, time=n, seq=n, supersedes=of, data=n) for n, (id, of) in enumerate(["xa", "xy", "yx"])
+    )
+    assert _last("a", {"a": x, "y": other, "x": y}) is y
 
 
 def test_lists_of_two_histories_are_two_lists(store: odograph.Store) -> None:

@@ -89,10 +89,11 @@ def _in_place(one: AnyRecord, latest: AnyRecord) -> AnyRecord:
 
 def _last(id: str, corrected: dict[str, AnyRecord]) -> AnyRecord | None:
     """The last correction of a record; None where there is none."""
-    latest, first = None, id
-    while id in corrected and corrected[id].id != first:  # a record replaces one other: a circle leads back to the first
+    latest, passed = None, {id}
+    while id in corrected and corrected[id].id not in passed:  # two records of one id may close a circle behind the first
         latest = corrected[id]
         id = latest.id
+        passed.add(id)
     return latest
 
 
