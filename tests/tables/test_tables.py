@@ -643,6 +643,35 @@ def test_what_a_storage_refuses_is_no_damage(tmp_path: Path) -> None:
         assert not isinstance(error.value, DamagedFile)
 
 
+def test_a_process_that_may_open_no_more_files_finds_no_damage(tmp_path: Path) -> None:
+    """What the machine refuses is told as that."""
+    path = tmp_path / written(tmp_path)
+    program = """
+        from odograph.tables.files import DamagedFile, Opened
+
+        Opened(Path(sys.argv[1]), None).close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+        try:
+            Opened(Path(sys.argv[1]), None)
+        except StoreError as error:
+            print(isinstance(error, DamagedFile), "do the same again" in str(error))
+    """
+    assert ran(program, path) == "False True\n"
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes that write the first files of a table, the second finds the folder made."""
+
+    def late(path: Path, real: Any = Path.exists) -> Any:
+        monkeypatch.undo()
+        found = real(path)
+        path.mkdir()
+        return found
+
+    monkeypatch.setattr(Path, "exists", late)
+    assert read(tmp_path / written(tmp_path), BIRDS).num_rows == 3
+
+
 def test_what_statistics_say_is_known_without_reading(tmp_path: Path) -> None:
     """The one value of a column, where all rows have it, and the bounds of a row group: never of what statistics do not say whole."""
     kinds: dict[str, Any] = {
