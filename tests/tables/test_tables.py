@@ -644,19 +644,25 @@ def test_what_a_storage_refuses_is_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_process_that_may_open_no_more_files_finds_no_damage(tmp_path: Path) -> None:
-    """What the machine refuses is told as that."""
+    """What the machine refuses is told as that. Files that were written leave nothing open."""
     path = tmp_path / written(tmp_path)
     program = """
-        from odograph.tables.files import DamagedFile, Opened
+        from odograph.tables.files import DamagedFile, Footer, Opened, Writer
 
-        Opened(Path(sys.argv[1]), None).close()
+        with Opened(Path(sys.argv[1]), None) as file:
+            table = file.table
+        left = set()
+        for n in range(3):
+            Writer(Path(sys.argv[1]).parent, f"birds/{n}.parquet", table, Footer("c")).close()
+            left.add(len(os.listdir("/dev/fd")))
+        print(len(left))
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
         try:
             Opened(Path(sys.argv[1]), None)
         except StoreError as error:
             print(isinstance(error, DamagedFile), "do the same again" in str(error))
     """
-    assert ran(program, path) == "False True\n"
+    assert ran(program, path) == "1\nFalse True\n"
 
 
 def test_a_folder_that_another_process_makes_meanwhile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
