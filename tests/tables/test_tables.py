@@ -76,6 +76,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     file = writer.close()
     assert (file.rows, file.groups) == (4, (3, 1))
     assert _file(root, file.path) == file
+    assert file.crc == zlib.crc32((root / file.path).read_bytes())
     assert read(root / file.path, BIRDS).to_pylist() == [*ROWS, ROWS[0]]
     assert read(root / file.path, BIRDS, ["count", "name"], [1]).to_pylist() == [{"count": 3, "name": "wren"}]
 
