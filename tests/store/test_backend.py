@@ -33,7 +33,7 @@ def nothing_is_left_open() -> int:
 
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     """Another one waits for it and says so, or goes on without it; it is free again at the end, also of one that failed."""
-    one, two = of(tmp_path / "s"), of(tmp_path / "s")
+    one, two = of(tmp_path / "a" / "s"), of(tmp_path / "a" / "s")
     free = nothing_is_left_open()
     said: list[str] = []
     got: list[bool] = []
@@ -59,7 +59,7 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     with two.lock("x", wait=False) as held:
         assert held is True
     assert nothing_is_left_open() == free
-    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "s", *(tmp_path / "s").rglob("*")]}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "a" / "s", *(tmp_path / "a" / "s").rglob("*")]}
     assert modes == {"s": 0o700, "locks": 0o700, "x.lock": 0o600, "y.lock": 0o600}
     (tmp_path / "file").touch()
     with (
@@ -88,6 +88,27 @@ def test_what_nobody_made_is_not_there(tmp_path: Path) -> None:
         assert of(tmp_path / "s").exists
 
 
+def test_what_is_done_where_a_store_is_served(tmp_path: Path) -> None:
+    """Another machine is told so, also where the server is away, and makes nothing."""
+    store = odograph.open("http://127.0.0.1:1", local=tmp_path / "l").backend
+    asks = {"sealing": store.seal, "compacting": lambda: store.compact(0), "repairing": lambda: store.repair(lambda path: None)}
+    for what, ask in {**asks, "recording of other machines into": store.receiving}.items():
+        with pytest.raises(odograph.InvalidInput, match=rf"^{what} the store at http://127.0.0.1:1 is done on the machine that"):
+            ask()
+    assert store.exists and not list(tmp_path.rglob("lake"))
+
+
+def test_what_was_redacted_in_another_way_is_recorded_again_once(tmp_path: Path) -> None:
+    """Its files go; one that another process took away meanwhile is no failure."""
+    with odograph.open(tmp_path / "other") as other:
+        id = other.record(task="p1234w").id
+    files = [*(tmp_path / "other" / "journal").iterdir(), tmp_path / "other" / "journal" / "gone.jsonl"]
+    with odograph.open(tmp_path / "s", redact=["p[0-9]{4}w"]) as store:
+        store.backend._redacted_anew(tmp_path / "other", files)
+        assert store.trajectory(id).task == "[redacted:pattern]"
+    assert not any(path.exists() for path in files)
+
+
 def test_a_store_that_is_closed_holds_nothing(tmp_path: Path) -> None:
     """Neither its journal, nor its catalog, nor a sealed file stays open; one in memory is gone."""
     free = nothing_is_left_open()
@@ -103,12 +124,12 @@ def test_a_store_that_is_closed_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_another_process_makes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes that make a store at once: neither fails."""
-    one = Journal(tmp_path / "s" / "journal")
+    one = Journal(tmp_path / "a" / "s" / "journal")
     one.make_folder()
     answers, real = iter([False]), Path.is_dir
     monkeypatch.setattr(Path, "is_dir", lambda path: next(answers, None) is None and real(path))
     one.make_folder()
-    assert [path.name for path in (tmp_path / "s").iterdir()] == ["journal"]
+    assert [path.name for path in (tmp_path / "a" / "s").iterdir()] == ["journal"]
 
 
 def test_the_journal_is_measured_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

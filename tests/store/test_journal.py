@@ -794,6 +794,58 @@ def test_lines_that_waited_are_written_in_their_order_where_the_file_is_lost(
     assert path.read_bytes().split(b"\n")[1:] == [*(b'{"kind":%d}' % n for n in (1, 2, 3)), b""]  # the last look saw the first
 
 
+def test_what_another_program_wrote_is_noticed_behind_writes_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that failed, at first or when it was tried again, gives another program no room in the file."""
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b"{}\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":"a long one"}\n')
+            one.append(b"{}\n")
+        one.append(b"{}\n")
+        one.check()
+        assert one.files_lost == 0
+        with open(one._path, "ab") as file:
+            file.write(b"{}\n")
+        one.check()
+        assert one.files_lost == 1
+        one.close()
+
+
+def test_the_beginning_of_a_step_waits_for_a_group_commit_at_most(tmp_path: Path) -> None:
+    """... where nothing was written for a while, too."""
+    one = Journal(tmp_path / "journal")
+    synced = threading.Event()
+    one.synced = synced.set
+    with one.lock:
+        one.hold(b"{1}\n")
+    synced.wait()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().endswith(b"\n{1}\n")
+    one.close()
+
+
+def test_lines_that_waited_are_found_in_a_file_that_was_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written behind the change of the file stands in the next file, too."""
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        one.check()
+        first = Path(one._path)
+        os.truncate(first, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":1}\n')
+        one.append(b'{"kind":2}\n')
+        one.check()
+        one.close()
+    (path,) = (path for path in (tmp_path / "journal").iterdir() if path != first)
+    assert path.read_bytes().split(b"\n")[1:] == [b'{"kind":1}', b'{"kind":2}', b""]
+
+
 def test_a_write_that_is_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operating system may take a part of what it is given: of a file's head, of a line, and of a line that waited."""
     one, real = Journal(tmp_path / "journal"), os.write
