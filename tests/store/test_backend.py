@@ -81,9 +81,14 @@ def test_what_nobody_made_is_not_there(tmp_path: Path) -> None:
         made.record(task="t").finish()
         assert store.exists
         assert store.journal_bytes() == sum(path.stat().st_size for path in (tmp_path / "s" / "journal").iterdir()) > 100
+        found: list[Sealing | None] = []
+        behind = threading.Thread(target=lambda: found.append(made.backend.seal()))
         with store.lock("seal"):
             assert made.backend.seal(wait=False) is None
-        assert made.backend.seal() == made.backend.seal() or store.exists
+            behind.start()
+            behind.join(0.1)  # it waits: were it to go on without the lock, it would be over
+        behind.join()
+        assert found[0] is not None and found[0].trajectories == 1
         (tmp_path / "s" / "journal").rmdir()
         assert of(tmp_path / "s").exists
 

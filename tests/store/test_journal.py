@@ -362,6 +362,8 @@ def test_files_rotate(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) ->
                 step.llm_call(model="m", messages=history, response="r")
     files = sorted((store.root / "journal").glob("*.jsonl"))
     assert len(files) > 2
+    writer = store.backend.journal.writer
+    assert {path.name for path in files} == {f"{writer}{f'.{n}' if n else ''}.jsonl" for n in range(len(files))}
     assert sum(map(is_alive, files)) == 1
     t = store.trajectory(run.id)
     assert [c.messages for c in t.llm_calls] == [history[: i + 1] for i in range(50)]
@@ -825,6 +827,22 @@ def test_the_beginning_of_a_step_waits_for_a_group_commit_at_most(tmp_path: Path
     (path,) = (tmp_path / "journal").iterdir()
     assert path.read_bytes().endswith(b"\n{1}\n")
     one.close()
+
+
+def test_lines_that_waited_come_behind_those_of_a_file_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at the file writes both into the next one, in the order in which they came."""
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":1}\n')
+        Path(one._path).unlink()
+        one.check()
+        one.close()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().split(b"\n")[1:] == [b'{"kind":0}', b'{"kind":1}', b""]
 
 
 def test_lines_that_waited_are_found_in_a_file_that_was_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,10 @@ def loud(text: str) -> str:
     return text.replace("quiet", "LOUD")
 
 
+def hushed(text: str) -> str:
+    return text.replace("quiet", "hushed")
+
+
 def python(code: str, *args: str, cwd: Path | None = None, **environment: str) -> str:
     """What another process prints."""
     path = os.pathsep.join([str(Path(__file__).parent.parent.parent), *sys.path])
@@ -149,6 +153,17 @@ def test_a_redaction_that_could_not_be_written_down_at_the_opening(tmp_path: Pat
     assert json.loads((store.root / "store.json").read_bytes()) == {"redact": True}
     store.record(task=SECRET).finish()
     assert holds(tmp_path, SECRET) == []
+
+
+def test_a_function_that_another_process_settled_first_stands(tmp_path: Path) -> None:
+    """Who could not write down a function of its own at the opening takes over that of the store."""
+    (tmp_path / "s").touch()
+    store = odograph.open(tmp_path / "s" / "store", redact=loud)
+    (tmp_path / "s").unlink()
+    with odograph.open(tmp_path / "s" / "store", redact=hushed):
+        pass
+    store.backend.journal.append(b"")  # the file is begun, with the settings of the store
+    assert store.trajectory(store.record(task="quiet").id).task == "hushed"
 
 
 def test_a_run_that_is_open_is_redacted_once_another_process_says_how(tmp_path: Path) -> None:
