@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
@@ -81,6 +82,7 @@ def test_what_nobody_made_is_not_there(tmp_path: Path) -> None:
         made.record(task="t").finish()
         assert store.exists
         assert store.journal_bytes() == sum(path.stat().st_size for path in (tmp_path / "s" / "journal").iterdir()) > 100
+        assert made.repair() == {"commits": 0, "files": 0, "left": 0, "mended": 0}
         found: list[Sealing | None] = []
         behind = threading.Thread(target=lambda: found.append(made.backend.seal()))
         with store.lock("seal"):
@@ -91,6 +93,22 @@ def test_what_nobody_made_is_not_there(tmp_path: Path) -> None:
         assert found[0] is not None and found[0].trajectories == 1
         (tmp_path / "s" / "journal").rmdir()
         assert of(tmp_path / "s").exists
+
+
+def test_one_process_at_once_writes_down_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one waits for it, and takes over what it wrote."""
+    of(tmp_path / "s").journal.make_folder()
+    fd = os.open(tmp_path / "s" / "journal", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    asked: list[int] = []
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how, real=fcntl.flock: asked.append(how) or real(fd, how))
+    opening = threading.Thread(target=lambda: odograph.open(tmp_path / "s", redact=True).close())
+    opening.start()
+    until(lambda: asked or not opening.is_alive())
+    assert (asked, (tmp_path / "s" / "store.json").exists()) == ([fcntl.LOCK_EX], False)
+    os.close(fd)
+    opening.join()
+    assert (tmp_path / "s" / "store.json").exists()
 
 
 def test_what_is_done_where_a_store_is_served(tmp_path: Path) -> None:

@@ -845,6 +845,24 @@ def test_lines_that_waited_come_behind_those_of_a_file_that_is_lost(tmp_path: Pa
     assert path.read_bytes().split(b"\n")[1:] == [b'{"kind":0}', b'{"kind":1}', b""]
 
 
+def test_a_line_that_finds_its_file_lost_and_the_disk_full_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... behind what was in the file."""
+    monkeypatch.setattr(journal_module, "_UNCHECKED", 0)
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        Path(one._path).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":1}\n')
+            assert one.waiting == 2
+        one.append(b'{"kind":2}\n')
+        one.close()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().split(b"\n")[1:] == [*(b'{"kind":%d}' % n for n in range(3)), b""]
+
+
 def test_lines_that_waited_are_found_in_a_file_that_was_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written behind the change of the file stands in the next file, too."""
     one = Journal(tmp_path / "journal")
