@@ -6,12 +6,14 @@ import fcntl
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 import odograph
 from odograph.store import backend as backend_module
+from odograph.store import sealing
 from odograph.store.backend import Backend, Place
 from odograph.store.compacting import Compaction
 from odograph.store.journal import Journal
@@ -121,13 +123,36 @@ def test_what_is_done_where_a_store_is_served(tmp_path: Path) -> None:
     assert store.exists and not list(tmp_path.rglob("lake"))
 
 
-def test_what_was_redacted_in_another_way_is_recorded_again_once(tmp_path: Path) -> None:
-    """Its files go; one that another process took away meanwhile is no failure."""
+def test_what_waits_for_a_server_is_redacted_as_it_was_asked(tmp_path: Path) -> None:
+    """Where the server is away, the disk of this machine has no secret either."""
+    with warnings.catch_warnings(), odograph.open("http://127.0.0.1:1", local=tmp_path / "l", redact=["p[0-9]{4}w"]) as store:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        store.record(task="p1234w").finish()
+    assert b"[redacted:pattern]" in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
+
+
+def test_a_seal_that_the_disk_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, with what stays."""
+    with odograph.open(tmp_path / "s") as store:
+        store.record(task="t").finish()
+        monkeypatch.setattr(sealing, "seal", lambda *given: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(
+            odograph.StoreError, match=r"can't be sealed \(.*Input/output error\); the unsealed records stay in the"
+        ):
+            store.seal()
+
+
+def test_what_was_redacted_in_another_way_is_recorded_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files go once all of it is on the disk; one that another process took away meanwhile is no failure."""
     with odograph.open(tmp_path / "other") as other:
         id = other.record(task="p1234w").id
     files = [*(tmp_path / "other" / "journal").iterdir(), tmp_path / "other" / "journal" / "gone.jsonl"]
     with odograph.open(tmp_path / "s", redact=["p[0-9]{4}w"]) as store:
+        assert store.backend.redaction() == ["p[0-9]{4}w"]
+        synced: list[bool] = []
+        monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(files[0].exists()))
         store.backend._redacted_anew(tmp_path / "other", files)
+        assert True in synced
         assert store.trajectory(id).task == "[redacted:pattern]"
     assert not any(path.exists() for path in files)
 
