@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 import odograph
 from odograph.store import backend as backend_module
+from odograph.store import sealing
 from odograph.store.backend import Backend, Place
 from odograph.store.compacting import Compaction
 from odograph.store.journal import Journal
@@ -33,7 +36,7 @@ def nothing_is_left_open() -> int:
 
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     """Another one waits for it and says so, or goes on without it; it is free again at the end, also of one that failed."""
-    one, two = of(tmp_path / "s"), of(tmp_path / "s")
+    one, two = of(tmp_path / "a" / "s"), of(tmp_path / "a" / "s")
     free = nothing_is_left_open()
     said: list[str] = []
     got: list[bool] = []
@@ -59,7 +62,7 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     with two.lock("x", wait=False) as held:
         assert held is True
     assert nothing_is_left_open() == free
-    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "s", *(tmp_path / "s").rglob("*")]}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "a" / "s", *(tmp_path / "a" / "s").rglob("*")]}
     assert modes == {"s": 0o700, "locks": 0o700, "x.lock": 0o600, "y.lock": 0o600}
     (tmp_path / "file").touch()
     with (
@@ -81,11 +84,77 @@ def test_what_nobody_made_is_not_there(tmp_path: Path) -> None:
         made.record(task="t").finish()
         assert store.exists
         assert store.journal_bytes() == sum(path.stat().st_size for path in (tmp_path / "s" / "journal").iterdir()) > 100
+        assert made.repair() == {"commits": 0, "files": 0, "left": 0, "mended": 0}
+        found: list[Sealing | None] = []
+        behind = threading.Thread(target=lambda: found.append(made.backend.seal()))
         with store.lock("seal"):
             assert made.backend.seal(wait=False) is None
-        assert made.backend.seal() == made.backend.seal() or store.exists
+            behind.start()
+            behind.join(0.1)  # it waits: were it to go on without the lock, it would be over
+        behind.join()
+        assert found[0] is not None and found[0].trajectories == 1
         (tmp_path / "s" / "journal").rmdir()
         assert of(tmp_path / "s").exists
+
+
+def test_one_process_at_once_writes_down_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one waits for it, and takes over what it wrote."""
+    of(tmp_path / "s").journal.make_folder()
+    fd = os.open(tmp_path / "s" / "journal", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    asked: list[int] = []
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how, real=fcntl.flock: asked.append(how) or real(fd, how))
+    opening = threading.Thread(target=lambda: odograph.open(tmp_path / "s", redact=True).close())
+    opening.start()
+    until(lambda: asked or not opening.is_alive())
+    assert (asked, (tmp_path / "s" / "store.json").exists()) == ([fcntl.LOCK_EX], False)
+    os.close(fd)
+    opening.join()
+    assert (tmp_path / "s" / "store.json").exists()
+
+
+def test_what_is_done_where_a_store_is_served(tmp_path: Path) -> None:
+    """Another machine is told so, also where the server is away, and makes nothing."""
+    store = odograph.open("http://127.0.0.1:1", local=tmp_path / "l").backend
+    asks = {"sealing": store.seal, "compacting": lambda: store.compact(0), "repairing": lambda: store.repair(lambda path: None)}
+    for what, ask in {**asks, "recording of other machines into": store.receiving}.items():
+        with pytest.raises(odograph.InvalidInput, match=rf"^{what} the store at http://127.0.0.1:1 is done on the machine that"):
+            ask()
+    assert store.exists and not list(tmp_path.rglob("lake"))
+
+
+def test_what_waits_for_a_server_is_redacted_as_it_was_asked(tmp_path: Path) -> None:
+    """Where the server is away, the disk of this machine has no secret either."""
+    with warnings.catch_warnings(), odograph.open("http://127.0.0.1:1", local=tmp_path / "l", redact=["p[0-9]{4}w"]) as store:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        store.record(task="p1234w").finish()
+    assert b"[redacted:pattern]" in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
+
+
+def test_a_seal_that_the_disk_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, with what stays."""
+    with odograph.open(tmp_path / "s") as store:
+        store.record(task="t").finish()
+        monkeypatch.setattr(sealing, "seal", lambda *given: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(
+            odograph.StoreError, match=r"can't be sealed \(.*Input/output error\); the unsealed records stay in the"
+        ):
+            store.seal()
+
+
+def test_what_was_redacted_in_another_way_is_recorded_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files go once all of it is on the disk; one that another process took away meanwhile is no failure."""
+    with odograph.open(tmp_path / "other") as other:
+        id = other.record(task="p1234w").id
+    files = [*(tmp_path / "other" / "journal").iterdir(), tmp_path / "other" / "journal" / "gone.jsonl"]
+    with odograph.open(tmp_path / "s", redact=["p[0-9]{4}w"]) as store:
+        assert store.backend.redaction() == ["p[0-9]{4}w"]
+        synced: list[bool] = []
+        monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(files[0].exists()))
+        store.backend._redacted_anew(tmp_path / "other", files)
+        assert True in synced
+        assert store.trajectory(id).task == "[redacted:pattern]"
+    assert not any(path.exists() for path in files)
 
 
 def test_a_store_that_is_closed_holds_nothing(tmp_path: Path) -> None:
@@ -103,12 +172,12 @@ def test_a_store_that_is_closed_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_another_process_makes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes that make a store at once: neither fails."""
-    one = Journal(tmp_path / "s" / "journal")
+    one = Journal(tmp_path / "a" / "s" / "journal")
     one.make_folder()
     answers, real = iter([False]), Path.is_dir
     monkeypatch.setattr(Path, "is_dir", lambda path: next(answers, None) is None and real(path))
     one.make_folder()
-    assert [path.name for path in (tmp_path / "s").iterdir()] == ["journal"]
+    assert [path.name for path in (tmp_path / "a" / "s").iterdir()] == ["journal"]
 
 
 def test_the_journal_is_measured_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

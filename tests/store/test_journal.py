@@ -119,6 +119,38 @@ def test_a_forked_child_writes_a_file_of_its_own(store: odograph.Store) -> None:
     assert len({r.writer for r in t.records}) == 2
 
 
+def test_a_forked_child_that_sends_what_its_parent_sent(store: odograph.Store) -> None:
+    """It writes the messages again, into its own file, also where it goes on with a step that its parent began."""
+    hello = [{"role": "user", "content": "hello"}]
+    with store.record(task="fork") as run:
+        step = run.step()
+        step.llm_call(model="m", messages=hello, response="parent")
+        pid = os.fork()
+        if pid == 0:
+            step.llm_call(model="m", messages=hello, response="child")
+            os._exit(0)
+        os.waitpid(pid, 0)
+    t = store.trajectory(run.id)
+    assert [(c.text, c.messages) for c in t.llm_calls] == [("parent", hello), ("child", hello)]
+    assert not t.missing
+
+
+def test_messages_that_went_with_a_file_are_written_again(store: odograph.Store) -> None:
+    """A call that comes after the file was deleted is whole."""
+    hello = [{"role": "user", "content": "hello"}]
+    with store.record(task="t") as run, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        step = run.step()
+        step.llm_call(model="m", messages=hello, response="before")
+        journal = store.backend.journal
+        journal.check()
+        Path(journal._path).unlink()
+        journal.check()
+        step.llm_call(model="m", messages=hello, response="after")
+        calls = store.trajectory(run.id).llm_calls
+    assert [(call.text, call.messages) for call in calls] == [("after", hello)]
+
+
 def test_threads_record_into_one_store(store: odograph.Store) -> None:
     """Eight threads, a trajectory each and one that they share: every record is there, in the order of each thread."""
     with store.record(task="shared") as shared:
@@ -362,6 +394,8 @@ def test_files_rotate(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) ->
                 step.llm_call(model="m", messages=history, response="r")
     files = sorted((store.root / "journal").glob("*.jsonl"))
     assert len(files) > 2
+    writer = store.backend.journal.writer
+    assert {path.name for path in files} == {f"{writer}{f'.{n}' if n else ''}.jsonl" for n in range(len(files))}
     assert sum(map(is_alive, files)) == 1
     t = store.trajectory(run.id)
     assert [c.messages for c in t.llm_calls] == [history[: i + 1] for i in range(50)]
@@ -794,12 +828,113 @@ def test_lines_that_waited_are_written_in_their_order_where_the_file_is_lost(
     assert path.read_bytes().split(b"\n")[1:] == [*(b'{"kind":%d}' % n for n in (1, 2, 3)), b""]  # the last look saw the first
 
 
+def test_what_another_program_wrote_is_noticed_behind_writes_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that failed, at first or when it was tried again, gives another program no room in the file."""
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b"{}\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":"a long one"}\n')
+            one.append(b"{}\n")
+        one.append(b"{}\n")
+        one.check()
+        assert one.files_lost == 0
+        with open(one._path, "ab") as file:
+            file.write(b"{}\n")
+        one.check()
+        assert one.files_lost == 1
+        one.close()
+
+
+def test_the_beginning_of_a_step_waits_for_a_group_commit_at_most(tmp_path: Path) -> None:
+    """... where nothing was written for a while, too."""
+    one = Journal(tmp_path / "journal")
+    synced = threading.Event()
+    one.synced = synced.set
+    with one.lock:
+        one.hold(b"{1}\n")
+    synced.wait()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().endswith(b"\n{1}\n")
+    one.close()
+
+
+def test_lines_that_waited_come_behind_those_of_a_file_that_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at the file writes both into the next one, in the order in which they came."""
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":1}\n')
+        Path(one._path).unlink()
+        one.check()
+        one.close()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().split(b"\n")[1:] == [b'{"kind":0}', b'{"kind":1}', b""]
+
+
+def test_a_line_that_finds_its_file_lost_and_the_disk_full_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... behind what was in the file."""
+    monkeypatch.setattr(journal_module, "_UNCHECKED", 0)
+    one, real = Journal(tmp_path / "journal"), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if data.startswith(b'{"kind":"journal"'):  # there is room for the head of the next file
+            return real(fd, data)
+        raise OSError(28, "No space left on device")
+
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        Path(one._path).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            one.append(b'{"kind":1}\n')
+            assert one.waiting == 2
+        one.append(b'{"kind":2}\n')
+        one.close()
+    (path,) = (tmp_path / "journal").iterdir()
+    assert path.read_bytes().split(b"\n")[1:] == [*(b'{"kind":%d}' % n for n in range(3)), b""]
+
+
+def test_lines_that_waited_are_found_in_a_file_that_was_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written behind the change of the file stands in the next file, too."""
+    one = Journal(tmp_path / "journal")
+    with one.lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one.append(b'{"kind":0}\n')
+        one.check()
+        first = Path(one._path)
+        os.truncate(first, 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            one.append(b'{"kind":1}\n')
+        one.append(b'{"kind":2}\n')
+        one.check()
+        one.close()
+    (path,) = (path for path in (tmp_path / "journal").iterdir() if path != first)
+    assert path.read_bytes().split(b"\n")[1:] == [b'{"kind":1}', b'{"kind":2}', b""]
+
+
 def test_a_write_that_is_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operating system may take a part of what it is given: of a file's head, of a line, and of a line that waited."""
     one, real = Journal(tmp_path / "journal"), os.write
+
+    def free() -> int:
+        """The number that the next file gets."""
+        fd = os.open(os.devnull, os.O_RDONLY)
+        os.close(fd)
+        return fd
+
+    before = free()
     with one.lock:
         monkeypatch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         one.append(b'{"kind":0}\n')
+        assert free() == before and not list((tmp_path / "journal").iterdir())
         monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:5]))
         one.append(b'{"kind":1}\n')
         one.append(b'{"kind":2}\n')

@@ -23,7 +23,7 @@ import odograph
 from odograph.capture.faults import fault
 from odograph.cli import main
 from odograph.runtime import TaskResponse
-from odograph.store import memory
+from odograph.store import backend, memory
 from odograph.store.opening import is_there
 from tests.waiting import until
 
@@ -33,6 +33,10 @@ SECRET = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
 def loud(text: str) -> str:
     """A function of `redact=` that other processes can import."""
     return text.replace("quiet", "LOUD")
+
+
+def hushed(text: str) -> str:
+    return text.replace("quiet", "hushed")
 
 
 def python(code: str, *args: str, cwd: Path | None = None, **environment: str) -> str:
@@ -149,6 +153,28 @@ def test_a_redaction_that_could_not_be_written_down_at_the_opening(tmp_path: Pat
     assert json.loads((store.root / "store.json").read_bytes()) == {"redact": True}
     store.record(task=SECRET).finish()
     assert holds(tmp_path, SECRET) == []
+
+
+def test_a_function_that_another_process_settled_first_stands(tmp_path: Path) -> None:
+    """Who could not write down a function of its own at the opening takes over that of the store."""
+    (tmp_path / "s").touch()
+    store = odograph.open(tmp_path / "s" / "store", redact=loud)
+    (tmp_path / "s").unlink()
+    with odograph.open(tmp_path / "s" / "store", redact=hushed):
+        pass
+    store.backend.journal.append(b"")  # the file is begun, with the settings of the store
+    assert store.trajectory(store.record(task="quiet").id).task == "hushed"
+
+
+def test_a_run_that_is_open_is_redacted_once_another_process_says_how(tmp_path: Path) -> None:
+    """With the next look at the file, which each group commit takes, also where nothing asks the store for another run."""
+    with odograph.open(tmp_path / "s") as store, store.record(task="t") as run:
+        run.note(SECRET)
+        with odograph.open(tmp_path / "s", redact=True):
+            pass
+        store.backend.journal.check()
+        run.note(SECRET)
+        assert [note.data == SECRET for note in store.trajectory(run.id).notes] == [True, False]
 
 
 def test_a_pickled_store_is_the_same_store(redacted: tuple[odograph.Store, str]) -> None:
@@ -354,8 +380,9 @@ def test_a_function_must_be_importable(tmp_path: Path) -> None:
         make()
         with odograph.open(tmp_path / "s") as store:
             assert len(store) == 2
-            with pytest.raises(odograph.StoreError, match=r"store.json', which holds the store's redaction, can't be read"):
-                store.record(task="x")
+            for ask in (lambda: store.record(task="x"), store.backend.redaction):
+                with pytest.raises(odograph.StoreError, match=r"store.json', which holds the store's redaction, can't be read"):
+                    ask()
         about.unlink()
 
 
@@ -560,6 +587,27 @@ def test_settings_that_get_lost_under_a_writer_stop_it(tmp_path: Path) -> None:
     assert (store.health()["failure"], store.health()["waiting"]) == (None, 0)
     assert {t.status for t in store.trajectories()} == {"completed"}
     assert SECRET.encode() not in b"".join(p.read_bytes() for p in (tmp_path / "s" / "journal").iterdir())
+
+
+def test_settings_that_can_be_read_again_let_go_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that failed for a moment, when another process had touched the settings: the next try reads them again."""
+    store = odograph.open(tmp_path / "s", redact=True)
+    run = store.record(task="a")
+
+    def fails(folder: Path) -> Any:
+        raise odograph.StoreError("Input/output error")
+
+    with monkeypatch.context() as patch, store.backend.journal.lock:
+        patch.setattr(backend, "settings_in", fails)
+        os.utime(tmp_path / "s" / "store.json", ns=(1, 1))
+        store.backend.journal.check()
+        with pytest.raises(RuntimeError, match="StoreError"):
+            run.finish(SECRET)
+        assert store.health()["waiting"] == 1
+    store.backend.journal.release()
+    assert (store.health()["failure"], store.health()["waiting"]) == (None, 0)
+    assert store.trajectory(run.id).status == "completed"
+    assert holds(tmp_path, SECRET) == []
 
 
 def test_what_is_no_folder_of_ours_is_passed_over_when_others_are_swept(tmp_path: Path) -> None:

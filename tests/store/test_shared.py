@@ -570,6 +570,7 @@ def test_machines_redact_alike(near: Team) -> None:
         else:
             with pytest.raises(odograph.StoreError, match=r"redacts in another way than the machines .* nothing was sealed"):
                 machine.seal()
+            machine.backend._seal_behind()
             assert len(journals(machine)) == 1
     assert near.machine("e").count() == 2
 
@@ -663,7 +664,7 @@ def test_a_shared_file_that_is_lost_for_good_is_taken_out(near: Team, table: str
     assert len([*c.summaries()]) == 4
     with near.machine("b") as b:
         ids += fill(b, 1)
-        assert b.repair()["mended"] == 1 and b.repair()["mended"] == 0
+        assert [(found["mended"], found["left"]) for found in (b.repair(), b.repair())] == [(1, 0), (0, 0)]
         assert b.seal().left == 0
         b.compact(grace=0)
     for machine in (c, near.machine("d")):
