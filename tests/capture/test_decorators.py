@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -244,12 +245,21 @@ def test_what_fails_is_left_and_raised(store: odograph.Store) -> None:
         yield 1
         raise LookupError("async")
 
+    @odograph.action
+    def stops() -> Iterator[int]:
+        yield 1
+        raise LookupError("late")
+
     async def main() -> None:
+        began = time.perf_counter_ns()
         assert await reads() == 1
+        took.append(time.perf_counter_ns() - began)
         assert odograph.current() is step
         with pytest.raises(LookupError, match="async"):
             _ = [n async for n in breaks()]
 
+    took: list[int] = []
+    assert asyncio.run(reads()) == 1  # outside of a run, too
     with store.record(task="t") as run, run.step() as step:
         with pytest.raises(LookupError, match="sync"):
             fails()
@@ -257,13 +267,17 @@ def test_what_fails_is_left_and_raised(store: odograph.Store) -> None:
         odograph.action(len)("a")
         assert odograph.current() is step
         asyncio.run(main())
+        with pytest.raises(LookupError, match="late"):
+            list(stops())
     t = store.trajectory(run.id)
     assert [(a.result, a.ok, a.error and a.error["message"]) for a in t.actions] == [
         (None, False, "sync"),
         (1, True, None),
         ([1], False, "async"),
+        ([1], False, "late"),
     ]
-    assert [c.data for c in t.contexts] == [1]
+    (read,) = t.contexts
+    assert read.data == 1 and 0 < read.duration <= took[0]
 
 
 def test_a_fault_before_a_function_is_not_the_functions(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,4 +291,22 @@ def test_a_fault_before_a_function_is_not_the_functions(store: odograph.Store, m
     before = store.health()["faults"]
     with store.record(task="t") as run:
         assert odograph.action(lambda a: a)(1) == 1
-    assert store.health()["faults"] == before + 1 and not store.trajectory(run.id).actions
+        assert store.health()["faults"] == before + 1
+
+        class Tool:
+            def __call__(self) -> int:
+                return 2
+
+            @property
+            def shown(self) -> Any:
+                raise OSError("nothing to show")
+
+        monkeypatch.undo()
+        monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+        assert odograph.action(Tool())() == 2  # its attributes can't be offered
+        assert store.health()["faults"] == before + 2
+        monkeypatch.setattr(decorators, "difference", broken)
+        odograph.log_llm_call(model="m", user_prompt="q", response="um yes")
+        assert odograph.edit(lambda text: text[3:])("um yes") == "yes"
+    assert store.health()["faults"] == before + 3
+    assert [(a.name, a.result) for a in store.trajectory(run.id).actions] == [("Tool", 2)]

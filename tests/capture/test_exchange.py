@@ -7,7 +7,7 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +253,31 @@ def test_a_request_that_is_dropped_is_over_and_no_call(store: odograph.Store) ->
         assert one.over
         one.end()
     assert not store.trajectory(run.id).llm_calls
+
+
+def test_a_body_that_is_read_no_further_is_open(store: odograph.Store) -> None:
+    """Who reads a body ends at any piece of it; the call ends with the body, and not with its reader."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield chunk({"content": "a"})
+        yield chunk({}, "stop")
+
+    async def read(one: exchange.Exchange) -> None:
+        body: Any = one.read_async(pieces())
+        await anext(body)
+        await body.aclose()
+
+    with store.record(task="t") as run:
+        for number in range(2):
+            one = begun("POST", "/v1/chat/completions", exchange.Later())
+            assert one is not None
+            one.answered(200, SSE)
+            if number:
+                asyncio.run(read(one))
+            else:
+                body: Any = one.read([chunk({"content": "a"}), chunk({}, "stop")])
+                next(body)
+                body.close()
+            assert not one.over
+            one.finish()
+        assert [c.error for c in store.trajectory(run.id).llm_calls] == ["stream abandoned"] * 2

@@ -218,6 +218,20 @@ def test_what_holds_functions_goes_on_holding_them() -> None:
         def once(self) -> int:
             return 7
 
+    class Named:
+        """Gives a function that says what it is called in its class."""
+
+        name = ""
+
+        def __set_name__(self, kind: type, name: str) -> None:
+            self.name = name
+
+        def __get__(self, owner: Any, kind: Any = None) -> Any:
+            return lambda: self.name
+
+    class Holder:
+        called = odograph.action(Named())
+
     @odograph.action
     @functools.lru_cache
     def kept(q: int) -> int:
@@ -228,10 +242,11 @@ def test_what_holds_functions_goes_on_holding_them() -> None:
     def work() -> None:
         chosen = Chosen()
         assert (chosen.show("a"), chosen.show(1), chosen.once, chosen.once) == ("any", "int", 7, 7)
+        assert Holder().called() == "called"
         assert (kept(3), kept(3), kept.cache_info().hits) == (3, 3, 1)  # type: ignore[attr-defined]
         assert (table(a=1), table.fromkeys("b")) == ({"a": 1}, {"b": None})  # type: ignore[attr-defined]
 
-    found = [(name, result) for name, _, result in actions(work)]
+    found = [(name, result) for name, _, result in actions(work) if result != "called"]
     assert found == [("show", "any"), ("show", "int"), ("once", 7), ("kept", 3), ("kept", 3), ("table", {"a": 1})]
 
 

@@ -238,12 +238,17 @@ def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.St
     The transport below is entered and left with the client."""
     got: list[bytes] = []
     entered: list[bool] = []
+    held: list[bool] = []
 
     def answer(method: str, path: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         got.append(body)
         return 200, JSON, CHAT
 
     class Below(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            held.append(hasattr(request, "_content"))
+            return super().handle_request(request)
+
         def __enter__(self) -> Any:
             entered.append(True)
             return super().__enter__()
@@ -253,6 +258,10 @@ def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.St
             super().__exit__(*failure)
 
     class AsyncBelow(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            held.append(hasattr(request, "_content"))
+            return await super().handle_async_request(request)
+
         async def __aenter__(self) -> Any:
             entered.append(True)
             return await super().__aenter__()
@@ -283,6 +292,7 @@ def test_a_body_that_is_sent_as_it_is_made_is_whole_on_record(store: odograph.St
         talk(url) if kind == "sync" else asyncio.run(talk_async(url))
     (call,) = store.trajectory(run.id).llm_calls
     assert (call.text, call.messages, got, entered) == ("yo", HI, [body, b"x" * 9], [True, False])
+    assert held == [True, False]
     after = store.health()
     assert (after["faults"], after["unrecorded"]) == (before["faults"], before["unrecorded"] + 1)
 

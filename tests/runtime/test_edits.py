@@ -332,7 +332,9 @@ def test_a_sync_client_of_a_function_is_held_and_edited(store: odograph.Store) -
     def solve(question: str) -> Any:
         messages: list[Any] = [{"role": "user", "content": question}]
         for stream in (False, True):
-            asked = client.chat.completions.create(model="m", messages=messages, stream=stream)
+            raw = client.chat.completions.with_raw_response.create(model="m", messages=messages, stream=stream)
+            assert raw.headers["content-type"]  # what else the server said is there, too
+            asked = raw.parse()
             said = "".join(c.choices[0].delta.content or "" for c in asked) if stream else asked.choices[0].message.content
             messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "more"}]
         return said

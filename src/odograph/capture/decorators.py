@@ -331,10 +331,9 @@ def _wrapped(fn: Any, begin: Callable[[Scope, Any], Acting | _Reading], ignore: 
                         sent = yield item
                     except BaseException as error:  # GeneratorExit, too: how the function ends is inside of `part`
                         thrown = error
-            except GeneratorExit:  # the consumer had enough: that is no failure
-                raise
             except BaseException as error:
-                failure = error
+                if not isinstance(error, GeneratorExit):  # else the consumer had enough: that is no failure
+                    failure = error
                 raise
             finally:
                 if part is not None:
@@ -454,10 +453,9 @@ def _drive(inner: Generator[Any, Any, Any], part: Acting | _Reading) -> Generato
                 sent = yield item
             except BaseException as error:  # GeneratorExit, too: how the function ends is inside of `part`
                 thrown = error
-    except GeneratorExit:  # the consumer had enough: that is no failure
-        raise
     except BaseException as error:
-        failure = error
+        if not isinstance(error, GeneratorExit):  # else the consumer had enough: that is no failure
+            failure = error
         raise
     finally:
         part.__exit__(type(failure) if failure else None, failure, None)
