@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ if find_spec("hypothesis"):  # not where old SDKs are tested
     settings.register_profile("odograph", deadline=None)  # no test has a limit in seconds: a machine may be busy
     settings.load_profile("odograph")
 os.environ.setdefault("ODOGRAPH_STRICT", "1")  # a fault in capture is an error here
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` has it ignored, and so would the programs that tests start
 # tests/training/test_trainers.py runs them where these are installed
 collect_ignore = [folder for folder, has in (("trainers", "trl"), ("lightning", "agentlightning")) if not find_spec(has)]
 
