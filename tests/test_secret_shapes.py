@@ -350,3 +350,28 @@ def test_no_text_takes_more_than_linear_time(piece: str) -> None:
 
     cost(10_000)
     assert cost(300_000) < 40 * max(cost(30_000), 0.01)
+
+
+#: Prefixes behind which words stand in documentation, and a secret only where it looks drawn at random.
+OF_WORDS = (
+    *(f"xox{c}-" for c in "abcdeprs"), "xoxe.xoxp-", "xapp-", "tvly-", "fw_", "ico-", "LTAI", "ABIA", "ACCA", "oy2", "NRII-", "NRJS-",
+    "NRBR-", "NRAA-", "AQVN", "ATBB", "tskey-auth-", "tskey-api-", "tskey-client-", "rnd_", "esecret_", "pa-", "AKID",
+    *(f"vc{c}_" for c in "pairk"), "sess-", "bu_", "nk-",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("literal", OF_WORDS)
+def test_words_behind_a_prefix_are_no_secret(literal: str) -> None:
+    """A placeholder has the length and the letters of a key, and stays."""
+    words = "your-token-goes-here-instead-of-this-placeholder-text"
+    whole = [words.replace("-", ""), words.replace("-", "").upper()]
+    texts = [f"see {literal}{body} there" for body in (words, *(one[:n] for one in whole for n in (16, 20, 24, 32, 35, 40, 43)))]
+    (rule,) = (one for one in RULES if one.literal == literal)
+    found = [text for text in texts if rule.pattern.search(text)]
+    assert found and not any(kind for text in found for kind in secrets_in(text))
+
+
+def test_a_key_whose_slashes_json_escapes_may_be_there() -> None:
+    """`may_hold` is asked of JSON, too, and JSON may write a slash in two ways: where the value has one, its first letters decide."""
+    assert may_hold('{"k": "ABSK' + "Qk5TLTEyMw+\\/" * 12 + '"}')
+    assert not may_hold('{"k": "ABSN' + "Qk5TLTEyMw+\\/" * 12 + '"}')

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import odograph
 from odograph.capture.edits import difference
 from odograph.cli import main as cli
 from odograph.codec import content_hash
 from odograph.lineage import Chain, chains
+from odograph.lineage.shown import lineage
 from odograph.lineage.texts import offsets_of
 from odograph.lineage.view import matches
 from odograph.quality import validate
@@ -990,3 +992,16 @@ def test_a_row_without_a_token_to_train_says_what_was_deleted() -> None:
     h.call([1, 2, 50], [], acted=False)
     found = samples([h.trajectory], edits="mask")
     assert (list(found), found.report.dropped, found.report.left_out) == ([], {"deleted": 2}, {"no token to train": 1})
+
+
+def test_what_was_sampled_is_shown_with_its_own_logprobs() -> None:
+    """A part of an answer that an edit left has the logprobs of that part, and what was not sampled has none."""
+    h = History()
+    call = h.call([1, 2], [10, 11, 12])
+    at = h.records.index(call)
+    h.records[at] = replace(call, tokens=[Tokens(token_ids=[10, 11, 12], logprobs=[-0.1, -0.2, -0.3])])
+    h.edit(call, [Kept(1, 2), Literal([99])])
+    h.call([1, 2, 11, 99, 5], [20])
+    shown = [(part["source"], part["ids"], part["logprobs"]) for part in lineage(h.chain())["view"]]
+    assert ("sampled", [11], [-0.2]) in shown and ("sampled", [20], [-0.5]) in shown
+    assert all(logprobs is None for source, _, logprobs in shown if source != "sampled")

@@ -175,7 +175,7 @@ class Receiving:
                     os.fchmod(held.fd, 0o440 & file_mode(self._folder))
                 self._shut(name)
             with suppress(OSError):
-                _ledger(self._folder, name).unlink(missing_ok=True)
+                _ledger(self._folder, name).unlink()
 
     def alive(self) -> int:
         """How many journals have a living writer."""
