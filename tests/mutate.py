@@ -411,7 +411,8 @@ class Tests:
         put = new_codes(file, before, after)
         if put and not any(one in self._functions for one in put):  # an import ran them, as a comprehension, and they are gone
             put = None
-        near = self.near(file, lines, put is None)
+        imported = any("" in self._contexts(str(file)).get(line, ()) for line in lines)
+        near = self.near(file, lines, put is None or imported)
         if not near:
             return "reached by no test"
         quick, left = [], seconds
@@ -420,7 +421,6 @@ class Tests:
                 left -= self._times[name]
                 quick.append(name)
         limit = 60 + 10 * sum(self._times[name] for name in quick)
-        imported = any("" in self._contexts(str(file)).get(line, ()) for line in lines)
         ended, failed = self._forked(quick, limit, put)
         if ended == 0 and put and imported:  # what an import computed is as it was
             ended, failed = self._forked(quick, limit, None)
