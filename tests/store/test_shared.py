@@ -439,6 +439,18 @@ def test_a_namespace_is_the_last_part_of_the_place() -> None:
         assert shared(where, "c", None).namespace == name
 
 
+def test_a_commit_says_its_place(near: Team) -> None:
+    """A commit has the number by which the commits after it are asked for, also where it was made before."""
+    with fresh(near, "a") as store:
+        store.record(task="t").finish()
+        store.seal()
+        commits = store.backend.reader.lake.commits
+        for id in ("one", "two", "two"):
+            seq = commits.commit(id)
+            assert commits.commits()[-1].seq == seq and commits.commits()[-1].id == id
+            assert commits.commits(seq) == [] and len(commits.commits(seq - 1)) == 1
+
+
 def test_a_catalog_by_its_name(near: Team) -> None:
     """A catalog can be one that pyiceberg's own settings describe; of another kind of database a sentence tells which there are."""
     with pytest.raises(odograph.InvalidInput, match="no catalog at 'mysql://h/x': a catalog is postgresql://, sqlite:///"):
