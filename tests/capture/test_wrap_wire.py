@@ -466,9 +466,14 @@ def test_a_fork_in_the_middle_of_anothers_call(store: odograph.Store) -> None:
 
 def test_a_program_that_ends_in_the_middle(tmp_path: Path) -> None:
     """What is under way when the program ends is recorded, quietly: an open stream with what was read of it, a call in a
-    daemon thread as asked and not answered."""
+    daemon thread as asked and not answered. The journal is synced to disk behind it."""
     program = """
-import sys, threading, time, openai, odograph
+import atexit, os, sys, threading
+done = []
+atexit.register(lambda: print(done[-1]))  # the first one that is registered is the last one that is called
+for name in ("write", "fdatasync"):
+    setattr(os, name, lambda *args, name=name, real=getattr(os, name): (done.append(name), real(*args))[1])
+import openai, odograph
 client = odograph.wrap(openai.OpenAI(base_url=sys.argv[1] + "/v1", api_key="x"))
 with odograph.open(sys.argv[2]).record(task="x") as run:
     ask = odograph.bind(lambda: client.chat.completions.create(model="slow", messages=[]))
@@ -491,8 +496,10 @@ print(run.id)
         args = [sys.executable, "-c", program, server.url, str(tmp_path / "store")]
         done = subprocess.run(args, capture_output=True, text=True, env=in_env())
     assert (done.returncode, done.stderr) == (0, "")
+    id, last = done.stdout.split()
+    assert last == "fdatasync"
     with odograph.open(tmp_path / "store") as store:
-        calls = {c.model: c for c in store.trajectory(done.stdout.strip()).llm_calls}
+        calls = {c.model: c for c in store.trajectory(id).llm_calls}
     assert (calls["slow"].record.error, calls["slow"].response) == ("request abandoned", None)
     assert calls["m"].record.error == "stream abandoned"
     assert calls["m"].text.startswith("ab")

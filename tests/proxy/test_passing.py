@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -497,6 +498,23 @@ def test_kept_connections_that_the_upstream_closed_are_no_error(store: odograph.
         assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
         assert post(proxy.url, "/t/a/v1/chat/completions", CHAT)[0] == 200
     assert up.connections == 2
+
+
+@pytest.mark.parametrize("assembly", [lambda: 1 / 0, lambda: 1, lambda: SimpleNamespace(add=lambda events: 1 / 0)])
+def test_a_dialect_that_puts_nothing_together_costs_no_call(store: odograph.Store, assembly: Any) -> None:
+    """A stranger's `assembly` fails, or is none: the events are put together at the end."""
+    recording = Recording(store)
+    chat = dialects.get("openai.chat")
+    odd: Any = SimpleNamespace(**{**vars(chat), "assembly": assembly})
+    call = recording.begin(odd, "/v1/chat/completions", Address(run="odd"), {}, 1 << 30)
+    call.copied(CHAT)
+    call.answered(200, {"content-type": "text/event-stream"})
+    for piece in events([chat_chunk("a"), chat_chunk("b"), chat_chunk(None, "stop")]):
+        call.took(piece)
+        call.fold()
+    call.finish()
+    recording.close()
+    assert one(store).llm_calls[0].text == "ab"
 
 
 def test_a_long_stream_is_kept_in_little_memory(store: odograph.Store) -> None:

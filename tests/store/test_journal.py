@@ -49,6 +49,15 @@ WRITER = """
 """
 
 
+def fill(patch: pytest.MonkeyPatch) -> None:
+    """The disk is full."""
+
+    def write(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    patch.setattr(os, "write", write)
+
+
 def run_writer(store: Path, lines: int, rng: random.Random) -> list[tuple[str, str]]:
     """Runs a recording process and kills it at a random moment; what it was told was recorded."""
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WRITER), str(store)], stdout=subprocess.PIPE, text=True)
@@ -817,7 +826,7 @@ def test_lines_that_waited_are_written_in_their_order_where_the_file_is_lost(
         warnings.simplefilter("ignore", RuntimeWarning)
         one.append(b'{"kind":0}\n')
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            fill(patch)
             one.append(b'{"kind":1}\n')
             one.append(b'{"kind":2}\n')
             Path(one._path).unlink()
@@ -835,7 +844,7 @@ def test_what_another_program_wrote_is_noticed_behind_writes_that_failed(tmp_pat
         warnings.simplefilter("ignore", RuntimeWarning)
         one.append(b"{}\n")
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            fill(patch)
             one.append(b'{"kind":"a long one"}\n')
             one.append(b"{}\n")
         one.append(b"{}\n")
@@ -868,7 +877,7 @@ def test_lines_that_waited_come_behind_those_of_a_file_that_is_lost(tmp_path: Pa
         warnings.simplefilter("ignore", RuntimeWarning)
         one.append(b'{"kind":0}\n')
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            fill(patch)
             one.append(b'{"kind":1}\n')
         Path(one._path).unlink()
         one.check()
@@ -911,7 +920,7 @@ def test_lines_that_waited_are_found_in_a_file_that_was_emptied(tmp_path: Path, 
         first = Path(one._path)
         os.truncate(first, 0)
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            fill(patch)
             one.append(b'{"kind":1}\n')
         one.append(b'{"kind":2}\n')
         one.check()
@@ -932,7 +941,7 @@ def test_a_write_that_is_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.
 
     before = free()
     with one.lock:
-        monkeypatch.setattr(os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        fill(monkeypatch)
         one.append(b'{"kind":0}\n')
         assert free() == before and not list((tmp_path / "journal").iterdir())
         monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:5]))

@@ -16,7 +16,7 @@ import traceback
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +266,20 @@ def test_a_commit_that_is_killed_is_made_once(
         assert (sealed["pending"], sealed["orphans"]) == ({}, [])
 
 
+@contextmanager
+def dying(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[None]:
+    """The work inside dies at a stage of its commit."""
+
+    def die(name: str) -> None:
+        if name == where:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(iceberg, "stage", die)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 def test_a_commit_that_nobody_finishes_is_undone_after_a_week(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process that died brought into the tables stays for a week, unseen, and goes with a later compaction; its machine can
     seal it all the same."""
@@ -274,15 +288,8 @@ def test_a_commit_that_nobody_finishes_is_undone_after_a_week(near: Team, monkey
     a.seal()
     fill(a, 1)
     before = seen(a)
-
-    def die(name: str) -> None:
-        if name == "records":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(iceberg, "stage", die)
-        with pytest.raises(KeyboardInterrupt):
-            a.seal()
+    with dying(monkeypatch, "records"):
+        a.seal()
     b = near.machine("b")
     catalog, real = catalog_of(b.backend.place.tables), time.time_ns  # type: ignore[arg-type]
     count = "select count(*) as n, count(distinct trajectory) as t from facts"
@@ -306,15 +313,8 @@ def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: py
         fill(a, 1)
         a.seal()
     before = seen(a)
-
-    def die(name: str) -> None:
-        if name == "truth":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(iceberg, "stage", die)
-        with pytest.raises(KeyboardInterrupt):
-            a.compact(grace=0)
+    with dying(monkeypatch, "truth"):
+        a.compact(grace=0)
     count = "select count(*) as n, count(distinct trajectory) as t from facts"
     for name in ("b", "a"):
         machine = near.machine(name)

@@ -15,7 +15,7 @@ from ..errors import InvalidInput
 from . import defaults
 from . import framing as framings
 from .content import chat_shaped, data_of, text_of
-from .deltas import Fields, add, built, merge, replace
+from .deltas import Fields, add, assembled, built, merge, replace
 from .shapes import Choice, Result, Tool, ToolCall
 
 NAME = "anthropic.messages"
@@ -210,9 +210,7 @@ assembly = Assembly
 
 def assemble(events: Iterable[Any]) -> Any:
     """`assembly`, of all events."""
-    whole = assembly()
-    whole.add(events)
-    return whole.body()
+    return assembled(assembly(), events)
 
 
 def _loads(text: str) -> Any:

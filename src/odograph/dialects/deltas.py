@@ -5,7 +5,10 @@ What is being built has types of its own, so that no event is ever changed: `bui
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from .shapes import Assembly
 
 #: Texts that a stream repeats, or says once, and never continues.
 _WHOLE = ("id", "type", "role", "name", "format", "signature", "object")
@@ -88,6 +91,12 @@ def built(value: Any) -> Any:
     if isinstance(value, Items):
         return [built(item) for item in value]
     return value
+
+
+def assembled(assembly: Assembly, events: Iterable[Any]) -> Any:
+    """What an assembly makes of all events of a stream."""
+    assembly.add(events)
+    return assembly.body()
 
 
 def assemble_choices(events: list[Any], *growing: str) -> Any:

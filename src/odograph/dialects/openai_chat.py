@@ -13,7 +13,7 @@ from ..codec import encode, loads
 from ..errors import InvalidInput
 from .content import alternatives_in, as_text, chat_shaped, is_part, objects
 from .defaults import usage
-from .deltas import Fields, Items, add, built, merge, replace
+from .deltas import Fields, Items, add, assembled, built, merge, replace
 from .shapes import Alternative, Choice, Path, Tool, ToolCall
 from .strict import is_strict
 
@@ -243,9 +243,7 @@ assembly = Assembly
 
 def assemble(events: Iterable[Any]) -> Any:
     """`assembly`, of all events."""
-    whole = assembly()
-    whole.add(events)
-    return whole.body()
+    return assembled(assembly(), events)
 
 
 _GROWING = frozenset(("token_ids", "logprobs", "text"))

@@ -348,8 +348,8 @@ class Connections:
         loop = asyncio.get_running_loop()
         # uvloop does not know how to try several addresses at once
         more: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
-        tls = _tls() if upstream.tls else None
         try:
+            tls = _tls() if upstream.tls else None
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self, upstream), upstream.address, upstream.port, ssl=tls, **more

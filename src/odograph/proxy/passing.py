@@ -75,7 +75,9 @@ class Passing(Exchange):
         self._stood: tuple[Scope, int, dict[str, Any]] | None = None
         self._limit = limit
         #: The answer so far, where its dialect puts events together as they come, and how many events it has.
-        self._assembly: Assembly | None = dialect.assembly()
+        self._assembly: Assembly | None = None
+        with suppress(Exception):  # of a stranger's dialect: `assemble` is asked at the end, and what fails there is told of
+            self._assembly = dialect.assembly()
         self._assembled = 0
         self._parts: list[bytes] = []
         #: How many bytes the request has.
@@ -259,7 +261,7 @@ class Passing(Exchange):
         try:
             self._assembly.add(stream.events[self._assembled - self._folding.taken :])
             self._assembled = self._count()
-        except Exception:  # of a stranger's dialect: `assemble` is asked at the end, and what fails there is told of
+        except Exception:
             self._assembly = None
 
     def _body(self, stream: Stream) -> Any:

@@ -13,6 +13,7 @@ Laws:
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -475,12 +476,13 @@ def _after_fork() -> None:
 
 
 def close_all() -> None:
-    """Syncs all journals of this process to disk, at its end; `memory` calls it before it removes folders."""
+    """Syncs all journals of this process to disk."""
     for journal in list(_journals):
         journal.close(at_exit=True)
 
 
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(close_all)  # registered before all that records at the end of a program, and so called after it
 
 
 def file_mode(folder: Path) -> int:

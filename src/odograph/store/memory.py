@@ -121,6 +121,6 @@ def remove(folder: Path) -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    close_all()  # of all stores, and before a folder goes: what is deleted under it a journal writes again
+    close_all()  # before its folder goes: what is deleted under it a journal writes again
     for folder in list(_made):
         remove(Path(folder))
