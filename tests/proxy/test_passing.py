@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -431,6 +432,89 @@ def test_an_end_with_a_comment_behind_it_waits_for_its_record(store: odograph.St
         while b'"stop"' not in got:
             got += client.recv(65536)
         assert proxy.recorded == 1
+
+
+#: Where an API is asked, a first event that is the last, and one that is not.
+_FIRST = [
+    ("/v1/chat/completions", '{"error":{"message":"no"}}', '{"id":"c","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}'),
+    ("/v1/chat/completions", "[DONE]", '{"id":"c","error": null,"choices":[]}'),
+    ("/v1/chat/completions", '{"\\u0065rror":{"message":"no"}}', '{"id":"c","choices":[]}'),
+    ("/v1/messages", '{"type":"message_stop"}', '{"type":"message_start","message":{"stop_reason":null}}'),
+    ("/v1/messages", '{"type":"error","error":{}}', '{"type":"ping"}'),
+    ("/v1/responses", '{"type":"response.failed","response":{}}', '{"type":"response.created","response":{"error":null,"incomplete_details":null}}'),
+    ("/v1/responses", '{"type":"response.incomplete","response":{}}', '{"type":"response.in_progress","response":{}}'),
+    ("/v1beta/interactions", '{"event_type":"interaction.complete"}', '{"event_type":"interaction.start"}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "last", "other"), _FIRST)
+def test_the_first_event_waits_for_its_record_where_it_is_the_last(
+    store: odograph.Store, path: str, last: str, other: str
+) -> None:
+    """The client gets a first event before anything else is done, unless that ends the stream, in whatever dialect: then the
+    client gets nothing before the call is in the store."""
+    goes = threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        event = json.loads(body)["event"]
+        yield head_of(None, "text/event-stream") + chunk(b"data: " + event.encode() + b"\n\n")
+        goes.wait(60)
+        yield END
+
+    with Wire(script) as up, Proxy(store, [up.url]) as proxy:
+        place = urlsplit(proxy.url)
+
+        def asked(event: str) -> socket.socket:
+            client = socket.create_connection((place.hostname, place.port))
+            body = json.dumps({"model": "m", "stream": True, "event": event, "messages": [], "input": "x"}).encode()
+            head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % (path.encode(), len(body))
+            client.sendall(head + body)
+            return client
+
+        held = threading.Event()
+        proxy._recording._thread.submit(held.wait, 60)  # nothing is recorded meanwhile
+        with asked(last) as ended, asked(other) as running:
+            got = b""
+            while other.encode() not in got:
+                got += running.recv(65536)
+            until(lambda: bool(proxy._recording._ended))
+            ended.setblocking(False)
+            got = b""
+            with suppress(BlockingIOError):
+                got = ended.recv(65536)  # at most the head
+            assert b"data:" not in got
+            held.set()
+            ended.setblocking(True)
+            while last.encode() not in got:
+                got += ended.recv(65536)
+            assert proxy.recorded == 1
+            goes.set()
+
+
+def test_a_client_that_goes_before_the_first_event_leaves_a_call_with_its_status(store: odograph.Store) -> None:
+    """The policy that changed while the upstream thought is that of all its tokens."""
+    sent, goes = threading.Event(), threading.Event()
+
+    def script(head: bytes, body: bytes) -> Any:
+        sent.set()
+        goes.wait(60)
+        yield head_of(None, "text/event-stream")
+        up.broken.wait(60)
+
+    with Wire(script) as up, Proxy(store, [up.url], policy=1) as proxy:
+        place = urlsplit(proxy.url)
+        with socket.create_connection((place.hostname, place.port)) as client:
+            body = b'{"model":"m","stream":true,"messages":[]}'
+            client.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            sent.wait(60)
+            proxy.set_policy(2)
+            goes.set()
+            client.recv(65536)
+        until(lambda: proxy.recorded == 1)
+    (call,) = one(store).llm_calls
+    assert (call.status_code, call.policy_version, call.response) == (200, 2, None)
 
 
 def test_large_bodies_pass_and_small_copies_are_kept(store: odograph.Store) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -34,6 +35,11 @@ _WHOLE = 1 << 20  # a body up to this size is read before it goes upstream, and 
 _HEADER_BYTES = 1 << 16
 _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size, in less than 1 ms; the thread that records, more
 _FOLDED = 4  # pieces whose events are delta-coded together, in half the time that each of them takes alone
+#: What the last event of a stream has, in any dialect, and one that says why its answer ended; or how JSON can hide that.
+_LAST = re.compile(
+    rb'\[done\]|message_stop|\.(?:complete|cancel|fail)|eason": ?"|error(?!": ?null)|incomplete(?!_details": ?null)|exception|\\u',
+    re.IGNORECASE,
+)
 _SILENT_SECONDS = 120.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
 #: Paths whose calls count tokens and ask no model, and their dialects.
@@ -224,7 +230,6 @@ class Door:
             call = found
         else:
             return None
-        call.policy = self.traffic.policy
         return call
 
     def going_up(self, request: web.BaseRequest, admitted: Admitted, upstream: Upstream) -> tuple[Headers, str]:
@@ -259,8 +264,6 @@ class Door:
                 headers.append(("Accept-Encoding", "identity"))
             elif whole is None:
                 body = self._upload(way, refused)
-            if whole is not None:
-                way.make_soon()
             way.gone = True
             try:
                 with upstream:
@@ -330,9 +333,10 @@ class Door:
     # --- the response --------------------------------------------------------------------------------------------------------
 
     async def _answer(self, way: _Way, answer: Answer, asked: dict[str, Any]) -> web.StreamResponse:
-        request, call = way.request, way.call
-        kind = "unrecorded" if call is None else call.dialect.NAME
-        self.traffic.counts[kind, str(answer.status)] += 1
+        request = way.request
+        way.answered(answer)
+        ahead = not asked and not answer.at_eof() and _is_plain_stream(answer)
+        call = None if ahead else way.call
         stripped = None
         if call is not None and asked and answer.status < 300 and "content-encoding" not in answer.headers:
             path = request.raw_path.partition("?")[0]
@@ -340,7 +344,6 @@ class Door:
         kept = coming_down(answer.headers, answer.raw_headers, stripped is not None)
         response, connected = Response(status=answer.status, reason=answer.reason, headers=kept), True
         if call is not None and answer.at_eof():  # no body follows: the head is the end
-            call.answered(answer.status, answer.headers)
             call.done = True
             await self._recording.finish(call)
         try:
@@ -351,16 +354,14 @@ class Door:
             connected = False
         except ValueError:
             raise Broken("a header of the answer has a control character") from None
-        if call is not None and not call.over:
-            call.answered(answer.status, answer.headers)
         left, passed, pieces = answer.length, b"", 0
         done = large = False
         while connected and not done:
             try:
                 data = await answer.readany()
             except Broken as error:  # the client has a part of it: nothing may follow
-                if call is not None:
-                    await self._recording.finish(call, error)
+                if way.call is not None:
+                    await self._recording.finish(way.call, error)
                 self.traffic.counts["upstream", "failed"] += 1
                 if request.transport is not None:
                     request.transport.close()
@@ -370,11 +371,11 @@ class Door:
                 left -= len(data)
                 over = over or left <= 0
             passed = data if stripped is None else stripped.feed(data, over)
+            if ahead and not over and (cut := _first_event(data)):  # it waits for nothing of the record
+                connected, passed = await _write(response, data[:cut]), data[cut:]
+            ahead, call = False, way.call
             if call is not None and data:
                 pieces += 1
-                if pieces == 1 and stripped is None and 1 < (cut := data.find(b"\n\n") + 2) < data.rfind(b"data:") + 1:
-                    connected = await _write(response, data[:cut])  # the first event, which waits for no parser
-                    passed = data[cut:]
                 large = call.swollen(len(data)) > _SLICE
                 ends = await self._recording.run(call.swallow, data) if large else call.took(data)
                 call.done = over
@@ -388,7 +389,7 @@ class Door:
                     self._look(way, call)
                 if not large and pieces % _FOLDED == 0:
                     call.fold()
-        if call is not None and not call.over:
+        if (call := way.call) is not None and not call.over:
             call.done = done
             await self._recording.finish(call)
         if connected:
@@ -405,8 +406,8 @@ class Door:
 
 
 class _Way:
-    """A request on its way. `call`: what it is recorded as (None: nothing). The call is made when it is first asked for: if
-    possible while the upstream thinks, so that no request waits for it."""
+    """A request on its way. `call`: what it is recorded as (None: nothing). The call is made when it is first asked for: mostly
+    when the client has the first event, so that neither it nor the request waits for the call."""
 
     def __init__(self, door: Door, request: web.BaseRequest, admitted: Admitted) -> None:
         self.request = request
@@ -416,8 +417,10 @@ class _Way:
         self.encoding: str = request.headers.get("content-encoding", "").strip().lower()
         self._door = door
         self._began = time.time_ns(), time.perf_counter_ns()
+        self._policy = door.traffic.policy
         self._made = False
         self._call: Passing | None = None
+        self._answer: Answer | None = None
         #: Whether something of it may be with the upstream. Else no model was called.
         self.gone = False
 
@@ -428,9 +431,15 @@ class _Way:
             call = self._call = self._door.begin(self.request, self.admitted)
             if call is not None:
                 call.since(*self._began)
-                self._door.traffic.calls.add(call)
                 if self.whole is not None:
                     call.copied(self.whole, self.encoding)
+                traffic = self._door.traffic
+                call.policy = self._policy
+                if traffic.policy != call.policy and traffic.policy is not None:  # it changed since
+                    call.changed(traffic.policy)
+                traffic.calls.add(call)
+                if self._answer is not None:
+                    call.answered(self._answer.status, self._answer.headers)
         return self._call
 
     def keep(self, body: bytes) -> None:
@@ -439,14 +448,31 @@ class _Way:
         if self._call is not None:
             self._call.copied(body, self.encoding)
 
-    def make_soon(self) -> None:
-        """Makes the call in the turn of the event loop after the next, which sends the request."""
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, lambda: self.call)
+    def answered(self, answer: Answer) -> None:
+        """The answer has begun."""
+        self._answer = answer
+        if self._call is not None:
+            self._call.answered(answer.status, answer.headers)
 
     def leave(self) -> None:
+        traffic = self._door.traffic
+        if self._answer is not None:
+            kind = "unrecorded" if self.call is None else self.call.dialect.NAME
+            traffic.counts[kind, str(self._answer.status)] += 1
         if self._call is not None:
-            self._door.traffic.calls.discard(self._call)
+            traffic.calls.discard(self._call)
+
+
+def _is_plain_stream(answer: Answer) -> bool:
+    """Whether the body of an answer is server-sent events as they are."""
+    kind = answer.headers.get("content-type", "")
+    return kind.startswith("text/event-stream") and answer.status == 200 and "content-encoding" not in answer.headers
+
+
+def _first_event(data: bytes) -> int:
+    """How many bytes of a stream's first piece go to the client at once: its first event, if it is surely not the last."""
+    cut = data.find(b"\n\n") + 2
+    return 0 if cut == 1 or cut > _SLICE or _LAST.search(data, 0, cut) else cut
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> bool:
