@@ -10,8 +10,9 @@ import pytest
 import odograph
 from odograph.store import committing, compacting
 from odograph.store.layout import RECORDS
+from odograph.types import Note, Start
 
-from .test_sealing import fill, seen
+from .test_sealing import cold, fill, seen
 
 pytest.importorskip("pyarrow")
 DAY = 86_400 * 10**9
@@ -124,3 +125,15 @@ def test_a_compaction_that_a_damaged_file_stops_leaves_nothing(store: odograph.S
     lake = store.backend.reader.lake
     assert lake.commits.orphans() == []
     assert [lake.root / path for path in lake.files("records")] == [damaged_one, whole]
+
+
+def test_of_a_trajectory_in_several_files_the_last_summary_counts(store: odograph.Store) -> None:
+    """Also where a later file begins with an earlier trajectory, so that its summary is met before the one that it replaces."""
+    store.add([Start(trajectory="b", task="q", id="b0", time=1), Note(trajectory="b", id="b1", time=2)])
+    store.seal()
+    store.add([Start(trajectory="a", task="q", id="a0", time=1)])
+    store.append("b").reward(0.5)
+    store.seal()
+    before = seen(store)
+    assert store.compact(grace=0).merged
+    assert seen(store) == before == seen(cold(store))

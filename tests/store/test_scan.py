@@ -184,3 +184,27 @@ def test_many_row_groups_are_searched_at_once_and_in_order(tmp_path: Path, monke
     with odograph.open(tmp_path) as store:
         left = store.search("common", limit=1000)
     assert len(left) == len(hits) - 1 and left == sorted(left, key=lambda h: h.trajectory, reverse=True)
+
+
+def test_a_phrase_of_frequent_words_is_looked_for_in_few_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all rows of a trajectory hold the words and none the phrase, each round looks at twice as many rows: all of them are
+    looked at, in as many rounds as their number has digits."""
+    looked: list[int] = []
+    at = scan._Look.at
+    monkeypatch.setattr(scan._Look, "at", lambda look, rows: looked.append(len(rows)) or at(look, rows))
+    with odograph.open(tmp_path) as store:
+        with store.record(task="t") as run:
+            for _ in range(100):
+                run.note("hay in the stack")
+        store.seal()
+        assert store.count(text='"stack hay"') == 0
+    assert sum(looked) == 100 and len(looked) == 7
+
+
+def test_a_row_that_can_not_be_read_is_no_hit() -> None:
+    """Neither for its own words nor for those of the row before."""
+    row = {"kind": "note", "trajectory": "t", "step": None, "agent": None, "name": None, "stream": None, "n": None}
+    row |= {"schema_version": 1, "body": '{"data":"needle"}'}
+    with scan._Look("needle") as look:
+        found = list(look.at([row, {**row, "body": "needle"}, {**row, "kind": "damaged"}, {**row, "trajectory": "u"}]))
+    assert [one[:2] for one in found] == [("u", "note"), ("t", "note")]
