@@ -68,3 +68,16 @@ def test_a_message_of_which_a_column_can_not_hold_a_field_is_damaged(name: str, 
     assert json.loads(layout.line_of(written(layout.RECORDS, row))[2]) == {k: v for k, v in fields.items() if v is not None}
     with pytest.raises(msgspec.ValidationError, match="lacks a field, or has a field of the wrong type"):
         layout.row_of(json.dumps({**fields, name: value}).replace(": ", ":").encode(), "w", 1)
+
+
+def test_a_line_that_can_not_be_read_is_kept_as_it_was() -> None:
+    """Whoever finds out what it meant has all of its bytes, and from where they were."""
+    row = written(layout.RECORDS, layout.damaged_row("w.jsonl", 5, "why", b'{"\xff'))
+    assert (row["kind"], row["trajectory"], row["schema_version"]) == ("damaged", "", 1)
+    kept = {"file": "w.jsonl", "offset": 5, "reason": "why", "torn": False, "bytes": "eyL/"}
+    assert json.loads(row["body"]) == kept
+
+
+def test_files_have_the_versions_that_others_read() -> None:
+    """An Odograph refuses a file of a later version than its own: a version grows where earlier ones would read it wrong."""
+    assert {name: table.version for name, table in layout.TABLES.items()} == {"records": 1, "facts": 1, "trajectories": 4}

@@ -58,25 +58,29 @@ def lose_a_page(path: Path, group: int) -> set[str]:
 
 def lose(path: Path, how: str) -> None:
     """The file is gone, or a byte is changed without which its rows can be read."""
-    if how == "gone":
+    if how.startswith("gone"):
         path.unlink()
     else:
         path.write_bytes(b"X" + path.read_bytes()[1:])
 
 
-@pytest.mark.parametrize(("which", "how"), [(0, "gone"), (1, "gone"), (0, "changed")])
+@pytest.mark.parametrize(("which", "how"), [(0, "gone"), (1, "gone"), (0, "changed"), (0, "gone, and summaries")])
 def test_lost_facts_are_made_anew(twice: odograph.Store, which: int, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """All columns of them, also which records were corrected; a warning says so once, until a repair."""
+    """All columns of them, also which records were corrected, and the group where its summary is lost, too; a warning says so once
+    of each file, until a repair."""
     before = twice.sql(FACTS).list()
     assert sum(row["replaced"] for row in before) == 1
     told = twice.damages()
-    lose(files(twice, "facts")[which], how)
+    lost = {"facts", "trajectories"} if how.endswith("summaries") else {"facts"}
+    for table in lost:
+        lose(files(twice, table)[which], how)
     with cold(twice) as store:
+        store.count()
         for _ in range(2):
             assert store.sql(FACTS).list() == before
-        assert caplog.text.count("what it held is made anew from `records` each time") == (how == "gone")
+        assert caplog.text.count("what it held is made anew from `records` each time") == (how != "changed") * len(lost)
         assert "is left out" not in caplog.text
-        assert [store.repair()["mended"] for _ in range(2)] == [1, 0]
+        assert [store.repair()["mended"] for _ in range(2)] == [len(lost), 0]
     with odograph.open(twice.root) as store:
         caplog.clear()
         assert store.sql(FACTS).list() == before and not caplog.text and store.damages() == told

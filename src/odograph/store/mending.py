@@ -37,16 +37,14 @@ def summaries(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
     if lost:
         for error in lost:
             lake.left_out(error, anew=True)
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-            create(db)
-            found = _Survey(lake)
-            if rows := [*found.folded(db, found.unsaid())]:
-                yield arrow().Table.from_pylist(rows, schema=TRAJECTORIES.arrow)
+        _, rows = _surveyed(lake)
+        if rows:
+            yield arrow().Table.from_pylist(rows, schema=TRAJECTORIES.arrow)
 
 
 def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
     """The rows of damaged files of `facts`, as Arrow tables: made anew, or what can be read where `records` do not tell."""
-    found = _Survey(lake)
+    found, _ = _surveyed(lake)
     for path in paths:
         parts = found.beside(path)
         if not parts or f"{RECORDS.name}/{Path(path).name}" in lake.damaged(RECORDS):
@@ -56,6 +54,14 @@ def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
             pass
         rows = [row for id, of in parts for row in _facts(lake, of, found.about.get(id, (None, None)))]
         yield arrow().Table.from_pylist(rows, schema=FACTS.arrow)
+
+
+def _surveyed(lake: Lake) -> tuple[_Survey, list[dict[str, Any]]]:
+    """Where all rows are, and the summaries that no file tells, made of the rows."""
+    found = _Survey(lake)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        create(db)
+        return found, [*found.folded(db, found.unsaid())]
 
 
 def mend(lake: Lake, damages: Iterable[Damage]) -> int:
