@@ -287,6 +287,7 @@ def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkey
     ("missing", "does", "extra"),
     [
         ("pyarrow", "store.seal()", "lake"),
+        ("pyarrow", "store.compact()", "lake"),
         ("duckdb", "store.sql('select 1')", "lake"),
         (
             "pyiceberg",

@@ -136,3 +136,22 @@ def test_a_long_word_is_no_text(store: odograph.Store) -> None:
         run.note("a" * 4096 + " bale")
     found = {word: len(store.search(word)) for word in ("abcd", "needle", "line", "q" * 4095, "w" * 4096, "haystack", "bale")}
     assert found == {"abcd": 0, "needle": 1, "line": 1, "q" * 4095: 1, "w" * 4096: 0, "haystack": 1, "bale": 0}
+
+
+def test_a_damaged_line_is_told_by_who_meets_it(store: odograph.Store, caplog: pytest.LogCaptureFixture) -> None:
+    """One line is enough, of whatever kind: a list warns of it, and a seal, which keeps it."""
+    pytest.importorskip("pyarrow")
+    lines = [b'{"kind":"note","trajectory":"t","data":"\xff"}', b'{"kind":"message","trajectory":5}', b'{"kind":"note"}']
+    for listed in (True, False):
+        for n, line in enumerate(lines, start=1):
+            store.record(task="t").finish()
+            store.close()
+            with next((store.root / "journal").glob("*.jsonl")).open("ab") as file:
+                file.write(line + b"\n")
+            caplog.clear()
+            if listed:
+                store.count()
+                assert "1 in all" in caplog.text
+            store.seal()
+            assert caplog.text.count("1 in all") == 1 + listed
+            assert len(store.damages()) == n + (0 if listed else len(lines))

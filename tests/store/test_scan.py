@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -184,3 +185,48 @@ def test_many_row_groups_are_searched_at_once_and_in_order(tmp_path: Path, monke
     with odograph.open(tmp_path) as store:
         left = store.search("common", limit=1000)
     assert len(left) == len(hits) - 1 and left == sorted(left, key=lambda h: h.trajectory, reverse=True)
+
+
+def test_a_phrase_of_frequent_words_is_looked_for_in_few_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all rows of a trajectory hold the words and none the phrase, each round looks at twice as many rows: all of them are
+    looked at, in as many rounds as their number has digits."""
+    looked: list[int] = []
+    at = scan._Look.at
+    monkeypatch.setattr(scan._Look, "at", lambda look, rows: looked.append(len(rows)) or at(look, rows))
+    with odograph.open(tmp_path) as store:
+        with store.record(task="t") as run:
+            for _ in range(100):
+                run.note("Hay in the STACK")
+        store.seal()
+        assert store.count(text='"stack hay"') == 0
+    assert sum(looked) == 100 and len(looked) == 7
+
+
+def test_a_row_that_can_not_be_read_is_no_hit() -> None:
+    """Neither for its own words nor for those of the row before."""
+    row = {"kind": "note", "trajectory": "t", "step": None, "agent": None, "name": None, "stream": None, "n": None}
+    row |= {"schema_version": 1, "body": '{"data":"needle"}'}
+    with scan._Look("needle") as look:
+        found = list(look.at([row, {**row, "body": "needle"}, {**row, "kind": "damaged"}, {**row, "trajectory": "u"}]))
+    assert [one[:2] for one in found] == [("u", "note"), ("t", "note")]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_that_machines_share_is_read_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+    """It is an open file of Python, which two threads can't read at once; files of this machine are read by several."""
+    if shared:
+        pytest.importorskip("pyiceberg")
+    monkeypatch.setattr(committing, "_ROWS", 2)
+    monkeypatch.setattr(scan, "_THREADS", 4)
+    (tmp_path / "warehouse").mkdir()
+    how = {"catalog": f"sqlite:///{tmp_path}/catalog.db", "local": tmp_path / "local"} if shared else {}
+    threads: set[int] = set()
+    may_hold = scan._may_hold
+    monkeypatch.setattr(scan, "_may_hold", lambda *of: threads.add(threading.get_ident()) or may_hold(*of))
+    with odograph.open(f"file://{tmp_path}/warehouse/runs" if shared else tmp_path / "runs", **how) as store:
+        with store.record(task="t") as run:
+            for _ in range(20):
+                run.note("hay")
+        store.seal()
+        assert len(store.search("hay", limit=99)) == 20
+    assert (threads == {threading.get_ident()}) == shared

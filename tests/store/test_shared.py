@@ -20,11 +20,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import odograph
 from odograph.cli import main
-from odograph.store import layout
+from odograph.store import committing, layout, publishing
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
@@ -325,6 +326,29 @@ def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: py
     assert len(list((near.root / "warehouse" / "runs" / "facts").glob("*.parquet"))) == 1
 
 
+def test_a_compaction_that_another_machine_overtakes_is_left_to_the_next(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another machine sealed while files were merged stays, and nothing is left of what was merged without it. A machine that
+    looked before anything was sealed merges, too."""
+    a, b = near.machine("a"), near.machine("b")
+    assert a.count() == 0
+    ids = fill(b, 1, steps=1)
+    b.seal()
+    fill(b, 1, steps=1)
+    b.seal()
+
+    def stage(name: str) -> None:
+        if name == "rows":
+            monkeypatch.undo()
+            b.append(ids[0]).reward(2.0, name="meanwhile")
+            b.seal()
+
+    monkeypatch.setattr(committing, "stage", stage)
+    assert a.compact(grace=0).merged == 0
+    assert a.backend.reader.lake.commits.orphans() == []
+    assert a.compact(grace=0).merged == 9
+    assert [reward.name for reward in a.trajectory(ids[0]).rewards] == ["final", "meanwhile"]
+
+
 def test_a_copied_folder_seals_nothing_twice(near: Team) -> None:
     """Two machines that hold copies of one journal: the second seal finds that it is done."""
     import shutil
@@ -373,6 +397,70 @@ def test_a_folder_is_published_once(near: Team) -> None:
         reader.sql("select count(*) as n from records").list() == reader.sql("select count(distinct id) as n from records").list()
     )
     assert len(list(reader.summaries())) == 4
+
+
+def test_a_publication_says_what_it_did(near: Team) -> None:
+    """Commits, files and bytes that it brought, what was there before of this folder, on its way how many of all bytes are done,
+    and what was damaged."""
+    folder = odograph.open(near.root / "grown")
+    nothing = folder.publish(near.where, catalog=near.catalog)
+    assert msgspec.structs.astuple(nothing) == (0, 0, 0, 0, 0, 0, {})
+
+    def published() -> tuple[int, ...]:
+        told: list[tuple[int, int]] = []
+        found = folder.publish(near.where, catalog=near.catalog, progress=lambda *of: told.append(of))
+        done = [sum(sizes[found.before : found.before + n]) for n in range(1, found.commits + 1)]
+        assert told == [(one, found.bytes) for one in done]
+        return found.commits, found.before, found.files, found.bytes, found.merged
+
+    sizes: list[int] = []
+    for _ in range(3):
+        fill(folder, 1, steps=1)
+        folder.seal()
+        sizes.append(sum(path.stat().st_size for path in (folder.root / "lake").rglob("*.parquet")) - sum(sizes))
+    assert published() == (3, 0, 9, sum(sizes), 0)
+    other = odograph.open(near.root / "other")
+    fill(other, 1, steps=1)
+    other.close()
+    with next((other.root / "journal").glob("*.jsonl")).open("a") as file:
+        file.write("broken\n")
+    assert other.publish(near.where, catalog=near.catalog).commits == 1
+    assert published() == (0, 3, 0, 0, 0)
+    a = near.machine("a")
+    assert [damage.file for damage in a.damages()] == [damage.file for damage in other.damages()] != []
+    with pytest.raises(odograph.InvalidInput, match="copies a store in a folder"):
+        a.publish(near.where, catalog=near.catalog)
+
+
+def test_what_machines_seal_while_a_folder_is_published_stays(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine seals more of a trajectory in the moment before a publication commits the folder's part: both are there, and
+    the files of the folder, which say less, don't count. A publication that others come before too often says so."""
+    folder = odograph.open(near.root / "grown")
+    ids = fill(folder, 2, steps=1)
+    folder.publish(near.where, catalog=near.catalog)
+    a = near.machine("a")
+    folder.append(ids[0]).reward(5.0, name="late")
+    left = ["first", "second"]
+
+    def stage(name: str) -> None:
+        if name == "uploaded" and left:
+            monkeypatch.setattr(iceberg, "stage", lambda name: None)  # the other machine's own stages
+            a.append(ids[0]).reward(2.0, name=left.pop(0))
+            a.seal()
+            monkeypatch.setattr(iceberg, "stage", stage)
+
+    monkeypatch.setattr(iceberg, "stage", stage)
+    with monkeypatch.context() as once:
+        once.setattr(publishing, "_CONFLICTS", 1)
+        with pytest.raises(odograph.StoreError, match="another machine sealed more"):
+            folder.publish(near.where, catalog=near.catalog)
+    found = folder.publish(near.where, catalog=near.catalog)
+    assert (left, found.commits, found.merged) == ([], 1, 1)
+    assert folder.publish(near.where, catalog=near.catalog).commits == 0
+    reader = fresh(near, "c")
+    assert sorted(r.name for r in reader.trajectory(ids[0]).rewards) == ["final", "first", "late", "second"]
+    counted = "select count(*) as n, count(distinct id) as d from records where id is not null"
+    assert [row["n"] - row["d"] for row in reader.sql(counted).list()] == [0]
 
 
 def test_publish_is_a_command(near: Team, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

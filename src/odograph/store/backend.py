@@ -258,6 +258,7 @@ class Backend:
         from .compacting import Compaction, compact
 
         self._check_here("compacting")
+        self.reader.lake.commits.refresh()  # other machines may have sealed since this one looked, and been the first
         if not self.exists:
             return Compaction()
         with self.lock("seal"):

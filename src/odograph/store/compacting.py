@@ -44,7 +44,6 @@ def compact(lake: Lake, grace: float) -> Compaction:
     Files that were taken out are deleted once that is `grace` seconds ago: other processes may be reading them.
     """
     arrow()
-    lake.commits.refresh()
     if not lake.exists:
         return Compaction()
     recover(lake)
@@ -104,7 +103,8 @@ def _merge(lake: Lake, paths: set[str], output: Output) -> list[str]:
     begin = lake.journal_key
     before = lake.commits.keys(begin)
     keys = {name: _aged(name[len(begin) :], value, lake.root.parent / "journal") for name, value in before.items()}
-    damages = [given for one in lake.commits.commits() for given in one.properties.get("damages", [])]
+    # each once: earlier compactions said them, too
+    damages = [*dict.fromkeys(tuple(given) for one in lake.commits.commits() for given in one.properties.get("damages", []))]
     output.commit({"damages": damages} if damages else {}, keys, dict(before), replaced)
     return replaced
 

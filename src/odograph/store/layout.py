@@ -291,11 +291,6 @@ def _text(value: Any) -> str | None:
     return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 
-def decoded(text: str | None) -> list[Any]:
-    """A JSON list that a summary holds; empty where there is none."""
-    return [] if text is None else msgspec.json.decode(text, type=list)
-
-
 # --- for strangers --------------------------------------------------------------------------------------------------
 
 

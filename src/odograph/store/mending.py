@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -37,16 +37,14 @@ def summaries(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
     if lost:
         for error in lost:
             lake.left_out(error, anew=True)
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-            create(db)
-            found = _Survey(lake)
-            if rows := [*found.folded(db, found.unsaid())]:
-                yield arrow().Table.from_pylist(rows, schema=TRAJECTORIES.arrow)
+        _, rows = _surveyed(lake)
+        if rows:
+            yield arrow().Table.from_pylist(rows, schema=TRAJECTORIES.arrow)
 
 
 def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
     """The rows of damaged files of `facts`, as Arrow tables: made anew, or what can be read where `records` do not tell."""
-    found = _Survey(lake)
+    found, _ = _surveyed(lake)
     for path in paths:
         parts = found.beside(path)
         if not parts or f"{RECORDS.name}/{Path(path).name}" in lake.damaged(RECORDS):
@@ -56,6 +54,14 @@ def facts(lake: Lake, paths: Iterable[str]) -> Iterator[Any]:
             pass
         rows = [row for id, of in parts for row in _facts(lake, of, found.about.get(id, (None, None)))]
         yield arrow().Table.from_pylist(rows, schema=FACTS.arrow)
+
+
+def _surveyed(lake: Lake) -> tuple[_Survey, list[dict[str, Any]]]:
+    """Where all rows are, and the summaries that no file tells, made of the rows."""
+    found = _Survey(lake)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        create(db)
+        return found, [*found.folded(db, found.unsaid())]
 
 
 def mend(lake: Lake, damages: Iterable[Damage]) -> int:
@@ -92,7 +98,6 @@ def _mend(lake: Lake, db: sqlite3.Connection, gone: set[str], output: Output) ->
         if moved:
             output.rows(id, lake.rows(moved))
             found.parts[id] = [*(part for part in parts if part.path not in gone), *output.parts.get(id, ())]
-            again.add(id)
     output.finish()
     kept = [(row for row in _rows(lake, path) if row["id"] not in again) for path in sorted(found.outdated)]
     for row in heapq.merge(found.folded(db, sorted(again)), *kept, key=itemgetter("id")):  # in the order of ids, as a seal does
@@ -167,10 +172,8 @@ class _Survey:
             return
         with file:
             for group in range(file.groups):
-                try:
+                with suppress(DamagedFile):
                     yield group, file.read(groups=[group]).column("trajectory").to_pylist()
-                except DamagedFile:
-                    continue
 
     def beside(self, path: str) -> list[tuple[str, list[Part]]]:
         """The trajectories with rows in the file of `records` that was written with a file of `facts`, and these rows."""
@@ -182,17 +185,17 @@ class _Survey:
     def unsaid(self) -> list[str]:
         """The trajectories with rows of which no summary tells."""
         nothing = (0, frozenset[Part]())
-        return sorted(id for id, parts in self.parts.items() if id and not self._said.get(id, nothing)[1].issuperset(parts))
+        return sorted(id for id, parts in self.parts.items() if not self._said.get(id, nothing)[1].issuperset(parts))
 
     def folded(self, db: sqlite3.Connection, ids: Iterable[str]) -> Iterator[dict[str, Any]]:
         """The summaries of trajectories, made of their rows; none of one that has no rows any more."""
         for id in (id for id in ids if id and self.parts.get(id)):
-            parts = self.parts[id]
             lines: list[bytes] = []
-            for (writer, version), run in groupby(self._lake.raw(parts, whole=False), key=lambda one: one[:2]):
+            # from where they were found: the file that they were moved to is not whole yet
+            for (writer, version), run in groupby(self._lake.raw(self.before[id], whole=False), key=lambda one: one[:2]):
                 more = [line for _, _, line in run]
                 lines += more
                 Batch(db, File(Path(f"{writer}.jsonl"), writer, version), lambda _: lines).refold(id, more)  # noqa: B023
-            row = summary_row(db, id, self._said.get(id, (0,))[0], parts)
+            row = summary_row(db, id, self._said.get(id, (0,))[0], self.parts[id])
             self.about[id] = row["group_name"], row["agent"]
             yield row

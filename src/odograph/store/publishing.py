@@ -24,7 +24,7 @@ from .lake import Lake
 from .layout import TABLES, TRAJECTORIES
 from .reader import Reader
 
-_CONFLICTS = 10
+_CONFLICTS = 10  # after so many a publication gives up
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -88,8 +88,8 @@ def _one(lake: Lake, team: Lake, shared: IcebergCommits, commit: Commit, files: 
     rows = {row["id"]: row["files"] for file in own for row in _rows(lake, file.path)}
     replaced = {path for file in own for path in _replaced(lake.root / file.path)}
     properties = {name: value for name, value in commit.properties.items() if name not in ("keys", "expect")}
-    for attempt in range(_CONFLICTS):
-        shared.refresh()
+    conflicts = 0
+    while True:
         base = shared.last(TRAJECTORIES.name)
         there = team.newest(set(rows)).select(["id", "files"]).to_pylist()
         if any(not replaced.union(rows[row["id"]]).issuperset(row["files"]) for row in there):
@@ -109,9 +109,9 @@ def _one(lake: Lake, team: Lake, shared: IcebergCommits, commit: Commit, files: 
             )
             return []
         except Conflict:  # another machine sealed more of one of them
-            if attempt == _CONFLICTS - 1:
+            conflicts += 1
+            if conflicts == _CONFLICTS:
                 raise
-    return []
 
 
 def _rows(lake: Lake, path: str) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from ..tables.schema import arrow
 from ..tables.values import rows_of
 from .indexing import searchable
 from .lake import Lake
-from .layout import DAMAGED, RECORDS, line_of
+from .layout import RECORDS, line_of
 
 #: A row: (trajectory, kind, step, text).
 Found = tuple[str, str, int | None, str]
@@ -79,8 +79,6 @@ class _Look:
         """Those of the rows that hold all words, the last first."""
         texts: dict[int, Found] = {}
         for number, row in enumerate(rows):
-            if row["kind"] == DAMAGED:
-                continue
             try:
                 found = searchable(line_of({**_NOTHING, **row})[2])
             except DAMAGE:
