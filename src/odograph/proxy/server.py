@@ -37,8 +37,8 @@ _SLICE = 1 << 14  # the event loop parses a piece of a response up to this size,
 _FOLDED = 4  # pieces whose events are delta-coded together, in half the time that each of them takes alone
 #: What the last event of a stream has, in any dialect, and one that says why its answer ended; or how JSON can hide that.
 _LAST = re.compile(
-    rb'\[done\]|message_stop|\.(?:complete|cancel|fail)|eason": ?"|error(?!": ?null)|incomplete(?!_details": ?null)|exception|\\u',
-    re.IGNORECASE,
+    rb'\[done\]|message_stop|\.(?:complete|cancel|fail)|eason": ?"|(?:error|incomplete(?!_details))(?!": ?null)|exception|\\u',
+    re.I,
 )
 _SILENT_SECONDS = 120.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30)
