@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -79,6 +80,15 @@ def cold(store: odograph.Store) -> odograph.Store:
     for path in store.root.glob("catalog.sqlite*"):
         path.unlink()
     return odograph.open(store.root)
+
+
+def sealed_rows(store: odograph.Store, table: str) -> list[dict[str, Any]]:
+    """What anybody finds in a table of the sealed tier, in the order of the commits."""
+    import pyarrow.parquet as parquet
+
+    return [
+        row for path in sorted((store.root / "lake" / table).glob("*.parquet")) for row in parquet.read_table(path).to_pylist()
+    ]
 
 
 def warm_and_cold(store: odograph.Store) -> Iterator[odograph.Store]:
@@ -176,6 +186,18 @@ def test_messages_that_are_sealed_before_their_call_are_of_the_call(store: odogr
             parted.seal()
 
 
+def test_a_seal_says_what_it_did(store: odograph.Store) -> None:
+    """Lines, trajectories, bytes before and after, commits, journals that went and that stay; all is 0 where nothing was to be done."""
+    fill(store, 2)
+    store.close()
+    (path,) = (store.root / "journal").glob("*.jsonl")
+    size, lines = path.stat().st_size, path.read_bytes().count(b"\n") - 1  # the first line says whose journal it is
+    done = store.seal()
+    sealed = sum(path.stat().st_size for path in (store.root / "lake").glob("*/*.parquet"))
+    assert msgspec.structs.astuple(done) == (lines, 2, size, sealed, 1, 1, 0)
+    assert msgspec.structs.astuple(store.seal()) == (0,) * 7
+
+
 def test_a_trajectory_in_several_commits_of_a_seal_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trajectory whose journals two commits of one seal take is one trajectory of what `seal` returns."""
     with store.record(task="one") as run:
@@ -184,8 +206,10 @@ def test_a_trajectory_in_several_commits_of_a_seal_counts_once(store: odograph.S
     with odograph.open(store.root) as other:
         other.append(run.id).reward(1.0)
         monkeypatch.setattr(sealing, "_ROUND", 1)
-        done = other.seal()
-    assert (done.commits, done.trajectories) == (2, 1)
+        left: list[int] = []
+        done = other.seal(progress=lambda *_: left.append(len(journals(other))))
+    assert (done.commits, done.trajectories, done.deleted) == (2, 1, 2)
+    assert left == [1, 0]  # each goes with its commit: the disk needs no room for all of them
 
 
 def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,13 +367,19 @@ def test_damage_is_kept_and_told(store: odograph.Store) -> None:
     path = next((store.root / "journal").glob("*.jsonl"))
     with path.open("ab") as file:
         file.write(
-            DAMAGED + b'{"kind":"message","trajectory":"t","stream":99999999999999999999,"n":0,"body":1}\n' + b'{"kind":"no'
+            DAMAGED
+            + b'{"kind":"message","trajectory":"t","stream":0,"n":0,"body":1}\n'
+            + b'{"kind":"message","trajectory":"t","stream":99999999999999999999,"n":0,"body":1}\n'
+            + b'{"kind":"no'
         )
     before = store.damages()
     assert len(before) >= 4
-    whole = seen(store)
+    whole, data = seen(store), path.read_bytes()
     store.seal()
     assert journals(store) == []
+    kept = [json.loads(row["body"]) for row in sealed_rows(store, "records") if row["kind"] == layout.DAMAGED]
+    assert sorted((one["offset"], one["torn"]) for one in kept) == sorted((d.offset, d.torn) for d in store.damages())
+    assert all(base64.b64decode(one["bytes"]) == data[one["offset"] :].partition(b"\n")[0] for one in kept)
     assert {(d.file, d.offset, d.torn) for d in before} <= {(d.file, d.offset, d.torn) for d in store.damages()}
     assert seen(store)["trajectories"] == whole["trajectories"]
     store.append(whole["summaries"][0].id).reward(1.0)
@@ -391,6 +421,46 @@ def test_a_seal_that_is_killed_seals_once(store: odograph.Store, stage: str) -> 
     assert store.backend.reader.lake.commits.orphans() == []
 
 
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_what_a_killed_seal_alone_holds_stays(store: odograph.Store, how: str) -> None:
+    """A killed seal left one file of three, and then the journal was lost or cut: no later seal deletes what nothing else holds."""
+    fill(store, 1)
+    store.close()
+    killed(store, "records")
+    (path,) = (store.root / "journal").glob("*.jsonl")
+    path.unlink() if how == "gone" else path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    fill(store, 1)
+    store.seal()
+    assert [path.parent.name for path in store.backend.reader.lake.commits.orphans()] == ["records"]
+
+
+def test_a_seal_that_a_damaged_file_stops_leaves_nothing_behind(store: odograph.Store) -> None:
+    """Where the summary of a sealed trajectory can't be read, more of it is not sealed: the journal stays, and no file that was begun."""
+    (id,) = fill(store, 1, steps=1)
+    store.seal()
+    store.append(id).reward(1.0)
+    (path,) = (store.root / "lake" / "trajectories").glob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(odograph.StoreError, match="nothing that was recorded since is lost: `odograph doctor --repair`"):
+        store.seal()
+    assert store.backend.reader.lake.commits.orphans() == []
+    assert len(journals(store)) == 1
+
+
+def test_how_far_others_counted_is_forgotten_in_time(store: odograph.Store) -> None:
+    """The file that counts the steps of several processes goes with a seal, an hour after nobody took one."""
+    with store.record(task="t") as run, run.step():
+        pass
+    for old in (False, True):
+        with store.append(run.id).step():
+            pass
+        (count,) = (store.root / "journal").glob("*.steps")
+        hours = 3700 if old else 3400
+        os.utime(count, (time.time() - hours,) * 2)
+        store.seal()
+        assert count.exists() is not old
+
+
 def test_what_is_written_while_a_seal_runs_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reward that was listed while its trajectory was being sealed still counts after the seal, and once."""
     ids = fill(store, 2)
@@ -408,6 +478,29 @@ def test_what_is_written_while_a_seal_runs_counts_once(store: odograph.Store, mo
     assert before["used"][ids[0]][1] == {"final": 0.0, "late": 7.0}
     other.close()
     assert seen(cold(store)) == before
+
+
+def test_what_is_written_while_a_seal_looks_for_earlier_parts_counts_once(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seal that takes more of a sealed trajectory reads the journal twice: both times as far, whatever is written in between."""
+    (id,) = fill(store, 1, steps=1)
+    store.seal()
+    other = odograph.open(store.root)
+    other.append(id).reward(1.0, name="late")
+    real = lake_module.Lake.newest
+
+    def later(lake: lake_module.Lake, ids: set[str]) -> Any:
+        other.append(id).reward(1.0, name="later")
+        return real(lake, ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake_module.Lake, "newest", later)
+        assert store.seal().lines == 1
+    (told,) = [row["reward"] for row in sealed_rows(store, "trajectories") if row["revision"] == 2]
+    assert told == 1.0
+    other.close()
+    assert next(cold(store).summaries()).reward == 2.0
 
 
 def test_what_a_search_found_while_a_seal_ran_is_found_after_it(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,8 +534,6 @@ def test_a_run_that_goes_on_while_a_seal_takes_its_beginning_counts_each_step_on
 ) -> None:
     """Lists show the steps, actions and rewards that the trajectory has, also where its lines stand together on both sides of what
     was sealed; and so do the counts that the next seal writes down."""
-    import pyarrow.parquet as pq
-
     other = odograph.open(store.root)
     with other.record(task="long") as run:
 
@@ -469,8 +560,7 @@ def test_a_run_that_goes_on_while_a_seal_takes_its_beginning_counts_each_step_on
         assert (store.root / "catalog.sqlite").stat().st_ino == made  # it learnt what was sealed, and was not made anew
     store.seal()
     assert [(s.steps, s.actions) for s in cold(store).summaries()] == [(3, 3)]
-    rows = [row for path in (store.root / "lake" / "trajectories").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
-    assert max(rows, key=lambda row: row["revision"])["uses"] == '[["action","look",3]]'
+    assert max(sealed_rows(store, "trajectories"), key=lambda row: row["revision"])["uses"] == '[["action","look",3]]'
 
 
 def test_a_correction_that_was_sealed_before_a_list_saw_it_counts_alone(store: odograph.Store) -> None:
@@ -484,6 +574,8 @@ def test_a_correction_that_was_sealed_before_a_list_saw_it_counts_alone(store: o
     for again in warm_and_cold(store):
         assert again.used([run.id])[run.id].components == {"b": 1.0}
         assert next(again.summaries()).reward == again.trajectory(run.id).reward == 1.0
+    rewards = [(row["name"], row["replaced"]) for row in sealed_rows(store, "facts") if row["kind"] == "reward"]
+    assert rewards == [("a", True), ("b", False)]
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])
@@ -499,6 +591,24 @@ def test_a_compaction_that_is_killed_changes_nothing(store: odograph.Store, stag
     assert seen(cold(store)) == before
     assert store.backend.reader.lake.commits.orphans() == []
     assert len(list((store.root / "lake" / "records").glob("*.parquet"))) == 1
+
+
+def test_what_a_killed_compaction_did_not_delete_goes_later(store: odograph.Store, tmp_path: Path) -> None:
+    """A compaction that is killed while it deletes leaves files that are merged, and whose journals are gone: the next seal deletes
+    them, and the list stays as it is."""
+    for _ in range(2):
+        fill(store, 1, steps=1)
+        store.seal()
+    before = seen(store)
+    shutil.copytree(store.root / "lake", tmp_path / "lake", ignore=shutil.ignore_patterns("commits.sqlite*"))
+    assert store.compact(grace=0).deleted == 6
+    shutil.copytree(tmp_path / "lake", store.root / "lake", dirs_exist_ok=True)
+    with odograph.open(store.root) as other:
+        assert len(other.examine()["sealed"]["orphans"]) == 6
+        other.seal()
+        sealed = other.examine()["sealed"]
+        assert (sealed["files"], sealed["commits"], sealed["orphans"]) == (3, 3, [])
+    assert seen(cold(store)) == before
 
 
 def test_two_sealers_and_a_reader_at_once(store: odograph.Store) -> None:
@@ -659,7 +769,8 @@ def test_a_seal_of_many_late_rewards_holds_few_summaries(store: odograph.Store, 
     store.seal()
     for id in ids:
         store.append(id).reward(0.5, name="late")
-    fill(store, 3, steps=1)
+    with odograph.open(store.root) as other:  # its journal comes into the same commit
+        fill(other, 3, steps=1)
     before = seen(store)
     monkeypatch.setattr(sealing, "_TOGETHER", 4)
     done: list[tuple[int, int]] = []

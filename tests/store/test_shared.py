@@ -25,7 +25,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
-from odograph.store import committing, layout, publishing
+from odograph.store import committing, layout, publishing, sealing
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
@@ -267,6 +267,31 @@ def test_a_commit_that_is_killed_is_made_once(
         assert (sealed["pending"], sealed["orphans"]) == ({}, [])
 
 
+def test_a_seal_that_others_overtake_is_made_anew_so_often(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another machine seals more of the same trajectory first, a seal is made once more; after a few times it gives up, and
+    leaves nothing behind."""
+    a, b = near.machine("a"), near.machine("b")
+    (id,) = fill(a, 1, steps=1)
+    a.seal()
+    a.append(id).reward(1.0, name="mine")
+    names = iter(("theirs", "more of theirs"))
+
+    def first(stage: str) -> None:
+        if stage == "rows" and (name := next(names, None)) is not None:
+            b.append(id).reward(1.0, name=name)
+            with monkeypatch.context() as patch:
+                patch.setattr(committing, "stage", lambda _: None)
+                b.seal()
+
+    monkeypatch.setattr(committing, "stage", first)
+    monkeypatch.setattr(sealing, "_CONFLICTS", 1)
+    with pytest.raises(odograph.StoreError, match="another machine sealed more of trajectory"):
+        a.seal()
+    assert (next(names, None), a.examine()["sealed"]["orphans"]) == (None, [])
+    assert (a.seal().commits, journals(a)) == (1, [])
+    assert sorted(r.name for r in b.trajectory(id).rewards) == ["final", "mine", "more of theirs", "theirs"]
+
+
 @contextmanager
 def dying(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[None]:
     """The work inside dies at a stage of its commit."""
@@ -279,6 +304,30 @@ def dying(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[None]:
         patch.setattr(iceberg, "stage", die)
         with pytest.raises(KeyboardInterrupt):
             yield
+
+
+def test_a_killed_seal_that_others_overtook_is_made_anew(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that died before its commit finds that another sealed more of the same trajectory: it makes the files once more."""
+    a, b = near.machine("a"), near.machine("b")
+    (id,) = fill(a, 1, steps=1)
+    a.seal()
+    a.append(id).reward(1.0, name="mine")
+
+    def die(stage: str) -> None:
+        if stage == "trajectories":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(committing, "stage", die)
+        with pytest.raises(KeyboardInterrupt):
+            a.seal()
+    b.append(id).reward(1.0, name="theirs")
+    b.seal()
+    again = near.machine("a")
+    assert len(again.examine()["sealed"]["orphans"]) == 3
+    assert again.seal().commits == 1
+    assert again.examine()["sealed"]["orphans"] == []
+    assert sorted(r.name for r in again.trajectory(id).rewards) == ["final", "mine", "theirs"]
 
 
 def test_a_commit_that_nobody_finishes_is_undone_after_a_week(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 import odograph
 from odograph.errors import InvalidInput, StoreError
-from odograph.store import shipped
+from odograph.store import committing, shipped
 from odograph.store.shipped import Elsewhere, Full, Receiving
 
 
@@ -165,6 +165,27 @@ def test_a_writer_whose_part_was_sealed_and_deleted_goes_on(tmp_path: Path) -> N
     assert not list((tmp_path / "server" / "shipped").iterdir())  # nobody will ask again
 
 
+def test_a_writer_that_comes_back_while_its_file_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seal that is about to delete the journal of a silent writer leaves it where the writer is back at that moment."""
+    pytest.importorskip("pyarrow")
+    id, name, data = recorded(tmp_path / "client")
+    head = b"".join(lines(data)[:4])
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, head)
+    with ExitStack() as back, odograph.open(tmp_path / "server") as store:
+
+        def comes(stage: str) -> None:
+            if stage == "delete":
+                server = back.enter_context(receiving(tmp_path / "server"))
+                assert server.take(name, len(head), data[len(head) :]) == len(data)
+
+        monkeypatch.setattr(committing, "stage", comes)
+        done = store.seal()
+        assert (done.lines, done.deleted, done.left) == (3, 0, 1)
+        with odograph.open(tmp_path / "client") as here:
+            assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+
+
 def test_half_a_line_is_never_sealed(tmp_path: Path) -> None:
     """What a killed server wrote of a line may yet become a line: a seal meanwhile leaves it, and it arrives once."""
     pytest.importorskip("pyarrow")
@@ -175,7 +196,8 @@ def test_half_a_line_is_never_sealed(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(lines(data)[3][:20])
     with odograph.open(tmp_path / "server") as store:
-        store.seal()
+        assert [store.seal().commits for _ in range(2)] == [1, 0]
+        assert not list((tmp_path / "server" / "lake").glob("*/.*"))  # the second began no file that stays
         with receiving(tmp_path / "server") as server:
             at = server.size(name)
             assert server.take(name, at, data[at:]) == len(data)

@@ -152,8 +152,8 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
     return deleted, left
 
 
-def recover(lake: Lake) -> tuple[int, int]:
-    """Commits what a killed seal completed, and deletes what it did not; returns how many commits, and how many files went.
+def recover(lake: Lake) -> None:
+    """Commits what a killed seal completed, and deletes what it did not.
 
     Raises StoreError where the list of the files is damaged: a commit on top of it would say what the damage says. A process
     looks once: the look reads all commits, and a sealer that follows would read them again and again."""
@@ -170,16 +170,18 @@ def recover(lake: Lake) -> tuple[int, int]:
             continue
         if path.name.startswith("."):
             lost.append(path)
-            continue
-        with suppress(StoreError):  # a file that was whole once, and was damaged since: `odograph doctor` tells
-            if (footer := footer_of(path)) is not None:
-                groups.setdefault(footer.commit, []).append(path)
-    rolled = 0
+        else:
+            with suppress(StoreError):  # a file that was whole once, and was damaged since: `odograph doctor` tells
+                if (footer := footer_of(path)) is not None:
+                    groups.setdefault(footer.commit, []).append(path)
     held = elsewhere(lake)
     for commit, paths in sorted(groups.items()):
         last = next((f for p in paths if (f := footer_of(p)) is not None and f.files), None)
         names = {p.relative_to(lake.root).as_posix(): p for p in paths}
-        if lake.commits.find(commit) is not None or last is None or set(last.files) != set(names):
+        if lake.commits.find(commit) is not None:  # its files were merged, and who was to delete these was killed
+            lost += paths
+            continue
+        if last is None or set(last.files) != set(names):
             if last is None or held(last):  # else nothing else holds what is in them
                 lost += paths
             continue
@@ -194,12 +196,10 @@ def recover(lake: Lake) -> tuple[int, int]:
                 check=_check_again(lake, last, [*names]),
             )
             lake.commits.settle()
-            rolled += 1
         except Conflict:  # somebody sealed the same lines since
             lost += paths
     for path in lost:
         path.unlink(missing_ok=True)
-    return rolled, len(lost)
 
 
 def elsewhere(lake: Lake) -> Callable[[Footer], bool]:
@@ -367,16 +367,20 @@ class _Round:
             offset = start
             for line in next(read_ranges(file.path, [(start, stop)])).split(b"\n"):
                 if line:
+                    why = ""
                     try:
                         rows.append(row_of(line, file.writer, file.version))
                     except DAMAGE as error:
-                        rows.append(damaged_row(name, offset, str(error), line))
+                        why = str(error)
+                        rows.append(damaged_row(name, offset, why, line))
                     try:
                         found = decode(line, file.writer, file.version)
                         if isinstance(found, AnyRecord):
                             records.append(found)
-                    except DAMAGE as error:  # it is kept, and can be read by nobody
-                        damages.append([name, offset, str(error), False])
+                    except DAMAGE as error:
+                        why = str(error)
+                    if why:  # it is kept, and can be read by nobody
+                        damages.append([name, offset, why, False])
                 offset += len(line) + 1
         return records, rows
 

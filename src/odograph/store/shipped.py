@@ -118,7 +118,6 @@ class Receiving:
 
     def size(self, name: str) -> int:
         """How many bytes of a journal are on disk here. Its writer is alive. Raises InvalidInput, StoreError."""
-        _parts(name)
         with self._lock:
             held = self._open(name, make=False)
             if held is None:
@@ -167,7 +166,6 @@ class Receiving:
 
     def done(self, name: str) -> None:
         """The writer has ended, all of its bytes are here, and nobody will ask for this journal again. Raises InvalidInput."""
-        _parts(name)
         with self._lock:
             held = self._open(name, make=False)
             if held is not None:
@@ -389,13 +387,11 @@ def _whole(fd: int, end: int) -> int:
 
 def _alone(fd: int, name: str) -> None:
     """Takes the lock of a writer. Raises StoreError where another process has it; a reader has one for a moment only."""
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if attempt == _TRIES - 1:
-                break
             time.sleep(0.002)
     raise StoreError(f"another process of this machine writes journal {name}")
 
