@@ -572,7 +572,7 @@ def test_four_times_the_turns_cost_four_times_as_much(tmp_path: Path, name: str)
             with odograph.open("memory:") as store:
                 return store.import_sessions(path, format=format)
 
-        report, cost = costs(first, rounds=3)
+        report, cost = costs(first, rounds=2)
         assert report.imported and not report.failed
         with odograph.open("memory:") as store:
             found: list[int] = []
@@ -584,7 +584,7 @@ def test_four_times_the_turns_cost_four_times_as_much(tmp_path: Path, name: str)
         return (cost, found[0], found[1])
 
     spent(3)  # modules and caches are loaded once
-    few, many = spent(160), spent(640)
+    few, many = spent(120), spent(480)
     time, *memory = (b / a for a, b in zip(few, many, strict=True))
     assert time < 9
-    assert max(memory) < 4.9
+    assert max(memory) < 4.5
