@@ -10,16 +10,19 @@ TORCH :=
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
+# tests start a thousand programs, each of which would compile the source for itself
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all browser lint coverage mutate bench bench-scale clean
 
 demo: $(VENV)/.demo ## record, look, validate, export: the main job, without a key or network
 	$(BIN)/odograph demo
 
 test: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done ## the tests
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.dev $(OLD)/.done $(TRAINERS)/.done $(LIGHTNING)/.done $(EMITTERS)/.done coverage ## the tests, slow ones too, and coverage
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 browser: ## Debian's Chromium, for the tests of the viewer's pages; without one, these tests are skipped
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; }

@@ -9,11 +9,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def costs(do: Callable[[], T], rounds: int = 1) -> tuple[T, float]:
-    """What the last round gave, and the least processor seconds of a round; at least a millisecond, below which clocks say little."""
+def costs(do: Callable[[], T], rounds: int = 1, enough: float = 0.0) -> tuple[T, float]:
+    """What the last round gave, and the least processor seconds of a round; at least a millisecond, below which clocks say little.
+    A round that costs less than `enough` is the last one."""
     least = float("inf")
     for _ in range(rounds):
         began = time.process_time()
         found = do()
         least = min(least, time.process_time() - began)
+        if least < enough:
+            break
     return found, max(least, 0.001)

@@ -45,7 +45,7 @@ def imports(name: str, file: Path, known: dict[str, Path]) -> Iterator[str]:
                     targets.append(whole)
                 elif base in known:
                     yield base  # a name that is in the module itself, be it the file's own package
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")).endswith("import_module"):
             named = node.args[0] if node.args else None
             if isinstance(named, ast.Constant) and isinstance(named.value, str):
                 targets = [resolve_name(named.value, package)]

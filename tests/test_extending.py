@@ -366,7 +366,7 @@ class Model(BaseHTTPRequestHandler):
 
 
 server = HTTPServer(("127.0.0.1", 0), Model)
-threading.Thread(target=server.serve_forever, daemon=True).start()
+threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 client = httpx.Client(timeout=None)  # the machine may be slow
 odograph.wrap(client, dialect=sys.argv[1])
 with odograph.open("s") as store:

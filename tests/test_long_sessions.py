@@ -88,8 +88,9 @@ def test_a_long_session_costs_what_is_new_in_its_calls(store: odograph.Store, ki
         work(store.trajectory(f"{kind}10"))  # modules and caches are loaded once
 
         def cost(turns: int, work: Callable[[Trajectory], Any] = work) -> float:
-            found = [store.trajectory(f"{kind}{turns}") for _ in range(2)]  # one that was read remembers what it was asked
-            return min(costs(lambda t=t: work(t))[1] for t in found)  # type: ignore[misc]
+            t = store.trajectory(f"{kind}{turns}")  # read anew: one that was read remembers what it was asked
+            return costs(lambda: work(t))[1]
 
-        ratios[name] = cost(MANY) / cost(FEW)
+        few, many = min(cost(FEW), cost(FEW)), cost(MANY)
+        ratios[name] = (many if many <= 9 * few else min(many, cost(MANY))) / few
     assert {name: ratio for name, ratio in ratios.items() if ratio > 9} == {}

@@ -144,7 +144,11 @@ def test_nothing_is_left_of_it(before: str, kind: str, after: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.recursive(st.none() | st.text() | st.floats() | st.integers(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)))
+@given(
+    st.recursive(
+        st.none() | st.text() | st.floats() | st.integers(), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=20
+    )
+)
 def test_what_holds_none_stays_as_it_is(value: Any) -> None:
     """No copy and no change where there is nothing to take out."""
     found: Counter[str] = Counter()

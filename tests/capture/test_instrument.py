@@ -246,7 +246,7 @@ def aws() -> Iterator[Callable[[str], Any]]:
     """Makes a client of a service of AWS, whose server is ours."""
     boto3 = pytest.importorskip("boto3")
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Bedrock)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     about = {"region_name": "us-east-1", "endpoint_url": f"http://127.0.0.1:{server.server_address[1]}"}
     yield functools.partial(boto3.client, aws_access_key_id="a", aws_secret_access_key="b", **about)
     server.shutdown()
@@ -776,7 +776,7 @@ def test_responses_over_a_websocket(store: odograph.Store) -> None:
             socket.send(json.dumps({"type": "response.completed", "response": response}))
 
     with server.serve(answer, "127.0.0.1", 0) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
         url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
         client = openai.OpenAI(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x")
         client = odograph.wrap(odograph.wrap(client))  # twice is once
@@ -834,7 +834,7 @@ def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, ki
         await got(socket.close())
 
     with server.serve(answer, "127.0.0.1", 0) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
         url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
         client = odograph.wrap(kind(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x"))
         with store.record(task="x") as run:

@@ -71,7 +71,7 @@ class Ollama:
 @pytest.fixture
 def server() -> Iterator[Ollama]:
     one = Ollama()
-    threading.Thread(target=one._server.serve_forever, daemon=True).start()
+    threading.Thread(target=one._server.serve_forever, args=(0.01,), daemon=True).start()
     yield one
     one._server.shutdown()
     one._server.server_close()

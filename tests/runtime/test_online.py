@@ -295,7 +295,7 @@ def test_nemo_gyms_agent_server(store: odograph.Store) -> None:
     """Its tools are paths of the resources server, one session by cookie; /verify gets the response with all items and their ids,
     and rewards; the row has the model server's very ids."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), GymHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
     asked = {"input": [{"role": "user", "content": "Bonn?"}], "tools": [tool], "temperature": 0.5, "model": "policy"}

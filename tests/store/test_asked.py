@@ -108,7 +108,7 @@ def test_what_can_not_be_read_of_a_served_store_is_told(
     """A trajectory whose lines are all damaged there, and lines of a later version of Odograph."""
     with HTTPServer(("127.0.0.1", 0), _Server) as server:
         server.frames = [[0, "x", []], *parts]  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         line = Line(Served(f"http://127.0.0.1:{server.server_port}", "t" * 20))
         with pytest.raises(error, match=said):
             Asked(line, lambda: None, tmp_path).trajectory("x")

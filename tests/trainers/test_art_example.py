@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 import odograph  # noqa: E402
-from examples.art_train.train import groups_of, train  # noqa: E402
+from examples.art_train.train import groups_of, main, train  # noqa: E402
 
 ROOT = Path(__file__).parent.parent.parent
 TEMPLATE = (
@@ -155,10 +154,11 @@ def test_the_dry_run_is_what_art_does(filled: odograph.Store, tmp_path: Path, ca
     assert "not trained: same: no variance" in capsys.readouterr().err
 
 
-def test_without_a_gpu_it_says_so(filled: odograph.Store) -> None:
+def test_without_a_gpu_it_says_so(
+    filled: odograph.Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One sentence and exit status 1, before anything is loaded."""
-    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    command = [sys.executable, "-m", "examples.art_train.train", "--store", str(filled.root)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "no GPU: ART trains on one; `odograph train --dry-run` shows what would train"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["train", "--store", str(filled.root)])
+    assert main() == 1
+    assert capsys.readouterr().err == "no GPU: ART trains on one; `odograph train --dry-run` shows what would train\n"

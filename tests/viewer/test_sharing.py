@@ -370,7 +370,7 @@ class Odd(BaseHTTPRequestHandler):
 def test_a_list_that_breaks_off_is_no_shorter_list(bytes_that_come: int) -> None:
     """Where an answer in parts ends before its end, between two parts or in one, reading says so."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
-        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
         line = Line(Served(f"http://127.0.0.1:{odd.server_port}", f"frames{bytes_that_come}"))
         with pytest.raises(StoreError, match="broke off"):
             list(line.stream("read", "summaries", body={}))
@@ -407,7 +407,7 @@ def test_a_proxy_of_the_environment_leads_to_the_server(scheme: str, tmp_path: P
         socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Forward) as forward,
     ):
         forward.daemon_threads, forward.asked = True, []  # type: ignore[attr-defined]
-        threading.Thread(target=forward.serve_forever, daemon=True).start()
+        threading.Thread(target=forward.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("http_proxy", f"{scheme}127.0.0.1:{forward.server_address[1]}")
         monkeypatch.setenv("no_proxy", "")
         monkeypatch.setenv("ODOGRAPH_ALLOW_HTTP", "1")
@@ -440,7 +440,7 @@ def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch
 def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, tmp_path: Path) -> None:
     """With a redirect, a proxy's page, half an answer or nobody there, recording goes on, reading says why, nothing is lost."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
-        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
         port = odd.server_port
         if kind == "down":
             odd.shutdown()
@@ -469,7 +469,7 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
 def test_an_old_server_says_so(tmp_path: Path) -> None:
     """A server that knows nothing of records is named as old."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
-        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(StoreError, match="older Odograph"):
             opened(f"http://127.0.0.1:{odd.server_port}", tmp_path, "old")
         odd.shutdown()
@@ -629,7 +629,7 @@ class Relay(socketserver.ThreadingTCPServer):
         self.to = to
         self.cuts = 0
         self.lengths = itertools.cycle((200, 10**9, 3_000, 20_000, 10**9, 200_000))
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
 
 def soaked(tmp_path: Path, writers: int, runs: int, kills: int) -> None:
