@@ -324,6 +324,7 @@ def test_a_missing_extra_is_named(store: odograph.Store, missing: str, does: str
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"odograph[{extra}]" in done.stdout and len(done.stdout.splitlines()) == 1
+    assert (store.root / "lake").exists() == ("publish" in does)  # which seals first; else nothing was begun
 
 
 @pytest.mark.parametrize(("umask", "shared"), [(0o000, False), (0o022, False), (0o002, True), (0o077, True)])

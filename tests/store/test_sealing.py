@@ -348,6 +348,9 @@ def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) 
             writer.stdout.readline()
             found = store.seal()
             assert (found.trajectories, found.left) == (1, 1)
+            began = (store.root / "lake" / "records").stat().st_mtime_ns
+            assert store.seal().left == 1
+            assert (store.root / "lake" / "records").stat().st_mtime_ns == began  # no file is begun where nothing is new
             assert len(seen(store)["trajectories"]) == len(seen(store)["summaries"]) == count
             writer.stdin.write(b"\n")
             writer.stdin.flush()
@@ -591,6 +594,23 @@ def test_a_compaction_that_is_killed_changes_nothing(store: odograph.Store, stag
     assert seen(cold(store)) == before
     assert store.backend.reader.lake.commits.orphans() == []
     assert len(list((store.root / "lake" / "records").glob("*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("stage", ["records", "facts", "trajectories"])
+def test_a_list_that_is_lost_after_a_killed_compaction_is_made_anew(store: odograph.Store, stage: str) -> None:
+    """Files that a merge was to take out, and was killed before, are in the list that a repair makes, and stay."""
+    for _ in range(2):
+        fill(store, 1, steps=1)
+        store.seal()
+    before = seen(store)
+    store.close()
+    killed(store, stage, "compact(0)")
+    for path in (store.root / "lake").glob("commits.sqlite*"):
+        path.unlink()
+    with odograph.open(store.root) as other:
+        assert other.repair()["left"] == {"records": 1, "facts": 2, "trajectories": 0}[stage]
+        other.seal()
+    assert seen(cold(store)) == before
 
 
 def test_what_a_killed_compaction_did_not_delete_goes_later(store: odograph.Store, tmp_path: Path) -> None:

@@ -132,14 +132,13 @@ def _to_seal(journal: Path, sealed: dict[str, int]) -> list[tuple[File, int, int
 def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
     """Deletes the journal files of which all is sealed and that nobody writes; returns how many, and how many are left."""
     sealed = lake.sealed_to()
-    deleted = left = 0
+    there = deleted = 0
     for path, _ in _journals(journal):
+        there += 1
         if is_alive(path) or sealed.get(path.name, -1) < path.stat().st_size:
-            left += 1
             continue
         committing.stage("delete")
         if is_shipped(path.name) and not drop(path, sealed[path.name]):
-            left += 1
             continue
         path.unlink(missing_ok=True)
         deleted += 1
@@ -149,7 +148,7 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
         with suppress(OSError):
             if time() - path.stat().st_mtime > _FORGOTTEN:
                 path.unlink()
-    return deleted, left
+    return deleted, there - deleted
 
 
 def recover(lake: Lake) -> None:

@@ -454,16 +454,22 @@ class FolderCommits:
             commits.setdefault(footer.commit, {})[name] = path
             if footer.files:
                 footers[footer.commit] = footer
-        replaced = {path for footer in footers.values() for path in footer.replaces}
+        while True:  # what a merge that was never made was to take out is not taken out
+            replaced = {path for footer in footers.values() for path in footer.replaces}
+            missing = {id: set(footer.files) - replaced - commits[id].keys() for id, footer in footers.items()}
+            never = [id for id, footer in footers.items() if missing[id] and elsewhere(footer)]
+            if not never:
+                break
+            for id in never:
+                del footers[id]
         made = files = 0
         for id in sorted(commits, key=lambda id: _order(id, footers[id].properties if id in footers else {})):
             there, said = commits[id], footers.get(id)
-            missing = set(said.files) - replaced - there.keys() if said is not None else set[str]()
-            if said is None or (missing and elsewhere(said)):
+            if said is None:
                 left += len(there)
                 continue
             live = [data_file(table_of(path) or "", name, path) for name, path in there.items() if name not in replaced]
-            for name in sorted(missing):  # readers say that they are lost
+            for name in sorted(missing[id]):  # readers say that they are lost
                 unread.pop(name, None)
                 live.append(DataFile(table_of(self.root / name) or "", name, 0, 0))
             self.commit(id, live, properties=said.properties, keys=said.properties.get("keys"))
