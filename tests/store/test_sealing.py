@@ -163,7 +163,7 @@ def test_messages_that_are_sealed_before_their_call_are_of_the_call(store: odogr
     """A killed writer, or another machine's file, can leave messages whose call comes in the next file: a seal in between loses
     nothing, also for a catalog that is made anew."""
     (id,) = fill(store, 1)
-    whole = store.trajectory(id).to_dict()
+    whole, summaries = store.trajectory(id).to_dict(), list(store.summaries())
     store.close()
     path = store.root / "journal" / journals(store)[0]
     header, *lines = path.read_bytes().splitlines(keepends=True)
@@ -175,6 +175,8 @@ def test_messages_that_are_sealed_before_their_call_are_of_the_call(store: odogr
     with odograph.open(new.parent) as parted:
         parted.seal()
         assert parted.count() == cold(parted).count() == 0
+        (row,) = sealed_rows(parted, "trajectories")
+        assert [row[name] for name in ("steps", "llm_calls", "actions", "replay", "revision")] == [0, 0, 0, 0, 1]
         rest = (
             msgspec.json.encode({**json.loads(header), "part": 1})
             + b"\n"
@@ -183,6 +185,7 @@ def test_messages_that_are_sealed_before_their_call_are_of_the_call(store: odogr
         (new / f"{path.stem}.1.jsonl").write_bytes(rest)
         for _ in range(2):
             assert parted.trajectory(id).to_dict() == cold(parted).trajectory(id).to_dict() == whole
+            assert list(parted.summaries()) == summaries
             parted.seal()
 
 
@@ -348,9 +351,9 @@ def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) 
             writer.stdout.readline()
             found = store.seal()
             assert (found.trajectories, found.left) == (1, 1)
-            began = (store.root / "lake" / "records").stat().st_mtime_ns
+            began = [(store.root / "lake" / name).stat().st_mtime_ns for name in ("records", "README.md")]
             assert store.seal().left == 1
-            assert (store.root / "lake" / "records").stat().st_mtime_ns == began  # no file is begun where nothing is new
+            assert [(store.root / "lake" / name).stat().st_mtime_ns for name in ("records", "README.md")] == began
             assert len(seen(store)["trajectories"]) == len(seen(store)["summaries"]) == count
             writer.stdin.write(b"\n")
             writer.stdin.flush()
@@ -849,6 +852,42 @@ def test_reading_all_keeps_few_row_groups(store: odograph.Store, monkeypatch: py
         most = max(most, len(kept))
         assert sum(kept[:-1]) <= size // 4
     assert most > 1
+
+
+@pytest.mark.parametrize("what", ["rows", "bytes"])
+def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Row groups have as many rows, or bytes, as is chosen and no more, in each table; a trajectory may fill several, and all is there."""
+    import pyarrow.parquet as parquet
+
+    fill(store, 5, steps=2)
+    before = seen(store)
+    small = {"_SOME": 2, "_ROWS": 3, "_FACT_ROWS": 4, "_SUMMARY_ROWS": 4} if what == "rows" else {"_GROUP": 1}
+    for name, value in small.items():
+        monkeypatch.setattr(committing, name, value)
+    rows = 0
+    for merged in (False, True):
+        if merged:
+            store.append(before["summaries"][0].id).label("l", "v")  # which changes no figure
+            before = seen(store)
+        store.seal()
+        if merged:
+            assert store.compact(grace=0).merged == 6
+        assert seen(store) == before
+        assert seen(cold(store)) == before
+        groups = {}
+        for table in layout.TABLES:
+            (path,) = (store.root / "lake" / table).glob("*.parquet")
+            about = parquet.read_metadata(path)
+            groups[table] = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
+        assert rows < sum(groups["records"])
+        rows = sum(groups["records"])
+        if what == "bytes":
+            assert groups["records"] == [1] * rows and len(groups["facts"]) == 1
+            continue
+        assert max(groups["records"]) == 3 and len(groups["records"]) <= rows / 3 + 5
+        facts = sum(groups["facts"])
+        assert groups["facts"] == [4] * (facts // 4) + ([facts % 4] if facts % 4 else [])
+        assert groups["trajectories"] == [4, 1]
 
 
 def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -240,3 +243,130 @@ def test_files_are_the_owners(tmp_path: Path) -> None:
         server.take(name, 0, data)
     (path,) = (tmp_path / "server" / "journal").iterdir()
     assert (os.stat(path).st_mode & 0o777, os.stat(path.parent).st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_later_part_goes_on_behind_each_start_of_the_server(tmp_path: Path) -> None:
+    """A writer's second file: its place is the same for a new server while the file is there, once it was sealed, and in the file that
+    goes on with it, which has a first line of its own."""
+    pytest.importorskip("pyarrow")
+    id, name, data = recorded(tmp_path / "client")
+    name, data = f"{name}.1", data.replace(b'"part":0', b'"part":1', 1)
+    places = [len(b"".join(lines(data)[:n])) for n in (4, 6, 8)]
+    at = 0
+    with odograph.open(tmp_path / "server") as store:
+        for number, stop in enumerate([*places, len(data)]):
+            with receiving(tmp_path / "server") as server:
+                assert server.size(name) == at
+                assert server.take(name, at, data[at:stop]) == server.size(name) == stop
+            at = stop
+            if number % 2 == 0:
+                with receiving(tmp_path / "server") as server:
+                    assert server.size(name) == at
+                assert store.seal().deleted == 1
+        with odograph.open(tmp_path / "client") as here:
+            assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+
+
+def test_what_a_killed_server_wrote_of_a_line_may_be_all_or_long(tmp_path: Path) -> None:
+    """Half a first line, and a half that is longer than what is read at once: what is whole before it stays."""
+    _, name, data = recorded(tmp_path / "client")
+    head, folder = lines(data)[0], tmp_path / "server" / "journal"
+    folder.mkdir(parents=True)
+    path = folder / f"{name}.0.0.jsonl"
+    for whole, torn in ((b"", head[:-1]), (head, b"x"), (head + b"y" * 1_200_000 + b"\n", b"x" * 1_500_000)):
+        path.write_bytes(whole + torn)
+        with receiving(tmp_path / "server") as server:
+            assert server.size(name) == len(whole) == path.stat().st_size
+    path.write_bytes(head[:-1])
+    with receiving(tmp_path / "server") as server:
+        assert server.take(name, 0, data) == len(data)
+    assert path.read_bytes() == data
+
+
+def test_who_is_alive_when_a_server_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was in touch lately, for as long as that lasts. Nobody else: no writer that was silent, and no file of this machine."""
+    monkeypatch.setattr(shipped, "LEASE", 1e6)
+    _, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, data)
+        assert server._held[name].until > time.monotonic()
+    with odograph.open(tmp_path / "server") as store:
+        store.record(task="here").finish()
+    (path,) = (tmp_path / "server" / "journal").glob(f"{name}.*")
+    for silent, alive in ((0.9e6, 1), (1.1e6, 0)):
+        os.utime(path, (time.time() - silent,) * 2)
+        with receiving(tmp_path / "server") as server:
+            assert server.alive() == alive
+
+
+def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a sentence that the sender shows: what is wrong here, of which journal."""
+    _, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, data)
+        with pytest.raises(Elsewhere, match=rf"journal {name} has {len(data):,} bytes here, not 5"):
+            server.take(name, 5, data)
+        monkeypatch.setattr(shipped, "_MOST", 1)
+        other = "f" * 19
+        with pytest.raises(StoreError, match=f"1 journals are being shipped here, which is the most; {other} has to wait"):
+            server.take(other, 0, data.replace(name.encode(), other.encode(), 1))
+        next((tmp_path / "server" / "journal").iterdir()).unlink()  # somebody deleted the file: all is sent again
+        assert server.size(name) == 0
+        assert server.take(name, 0, data) == len(data)
+        server.done(name)
+        with pytest.raises(InvalidInput, match=f"journal {name} is complete here"):
+            server.take(name, len(data), data)
+    (tmp_path / "server" / "shipped").mkdir()
+    (tmp_path / "server" / "shipped" / other).write_text("many")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "journal").write_bytes(b"")
+    with (
+        receiving(tmp_path / "server") as server,
+        pytest.raises(StoreError, match=f"received parts of journal {other}, can't be"),
+    ):
+        server.size(other)
+    with receiving(tmp_path / "odd") as server, pytest.raises(StoreError, match=f"the server can't write journal {name}: File"):
+        server.take(name, 0, data)
+
+
+def test_a_reader_that_looks_for_a_moment_stops_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose lock somebody has for a moment is taken once it is free."""
+    monkeypatch.setattr(shipped, "_TRIES", 10**6)
+    _, name, data = recorded(tmp_path / "client")
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, data)
+    (path,) = (tmp_path / "server" / "journal").iterdir()
+    os.utime(path, (0, 0))  # the next server does not look for it by itself
+    with path.open() as reader, receiving(tmp_path / "server") as server:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (reader, fcntl.LOCK_UN)).start()
+        assert server.size(name) == len(data)
+
+
+def test_a_server_keeps_no_descriptor(tmp_path: Path) -> None:
+    """Journals that were taken, brought to the disk, refused, sealed and deleted leave nothing open; what is left is the owner's."""
+    pytest.importorskip("pyarrow")
+    _, name, data = recorded(tmp_path / "client")
+    with odograph.open(tmp_path / "server") as store, receiving(tmp_path / "server") as server:
+
+        def cycle(n: int) -> None:
+            journal = f"{n:019x}"
+            with receiving(tmp_path / "server") as one:
+                one.take(journal, 0, data.replace(name.encode(), journal.encode(), 1))
+                one.sync(journal)
+                with pytest.raises(StoreError, match="another process"):
+                    server.size(journal)
+                if n % 2:
+                    one.done(journal)
+                    with pytest.raises(InvalidInput, match="complete"):
+                        one.size(journal)
+            store.seal()
+
+        cycle(0)
+        before = len(os.listdir("/proc/self/fd"))
+        for n in range(1, 4):
+            cycle(n)
+        assert len(os.listdir("/proc/self/fd")) == before
+    kept = tmp_path / "server" / "shipped"
+    assert sorted(path.name for path in kept.iterdir()) == [f"{n:019x}" for n in (0, 2)]
+    assert [path.stat().st_mode & 0o777 for path in (kept, *kept.iterdir())] == [0o700, 0o600, 0o600]
