@@ -68,9 +68,9 @@ def is_unknown(rewards: Iterable[Reward]) -> bool:
     return any(r.weight for r in given) and reward_total(given) is None
 
 
-def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
+def trajectory_reward(rewards: Iterable[Reward], agent: str | None = None) -> float | None:
     """A trajectory's reward: the sum of the trajectory's own rewards; without own rewards, the sum of the steps' rewards. None
-    where one of the summed rewards is unknown."""
+    where one of the summed rewards is unknown. `agent`: whose steps are meant by rewards that name no agent."""
     whole: list[Reward] = []
     steps: dict[tuple[str | None, int], list[Reward]] = {}
     for r in rewards:
@@ -79,7 +79,7 @@ def trajectory_reward(rewards: Iterable[Reward]) -> float | None:
         if r.step is None:
             whole.append(r)
         else:
-            steps.setdefault((r.agent, r.step), []).append(r)
+            steps.setdefault((r.agent or agent, r.step), []).append(r)
     if any(r.weight for r in whole):
         return reward_total(whole)
     totals = [reward_total(rs) for rs in steps.values() if any(r.weight for r in rs)]

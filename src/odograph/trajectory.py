@@ -275,7 +275,7 @@ class Trajectory(_Part):
 
     @property
     def reward(self) -> float | None:
-        return trajectory_reward(self.all_rewards)
+        return trajectory_reward(self.all_rewards, self.agent)
 
     @property
     def result(self) -> Any:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import odograph
-from odograph.types import Reward, Start
+from odograph.types import Edit, Label, Reward, Start
 
 
 def test_uses_count_what_happened_however_it_comes(store: odograph.Store) -> None:
@@ -96,12 +96,16 @@ def test_a_correction_counts_everything_once(store: odograph.Store, sealed: bool
 
 
 def test_rewards_of_one_time_count_in_the_order_of_their_writers(store: odograph.Store) -> None:
-    """Of two values of one name the one of the later writer counts, in a list as in the trajectory."""
-    records: list[Any] = [Start(trajectory="t", task="q", id="s", time=1, seq=1, writer="a")]
-    records += [Reward(trajectory="t", id=f"{n}", time=2, seq=8 + n, writer="ba"[n], value=float(n)) for n in range(2)]
-    store.add(records)
-    (summary,) = store.summaries()
-    assert summary.reward == store.trajectory("t").reward == 0.0
+    """Of two values of one name the one of the later writer counts, and of one writer the one with the higher number, in a list as
+    in the trajectory."""
+    for id, writers, numbers in (("t", "ba", (8, 9)), ("u", "aa", (9, 8))):
+        records: list[Any] = [Start(trajectory=id, task="q", id=f"{id}s", time=1, seq=1, writer="a")]
+        for n in range(2):
+            about = {"id": f"{id}{n}", "seq": numbers[n], "writer": writers[n]}
+            records.append(Reward(trajectory=id, time=2, value=float(n), **about))
+        store.add(records)
+        (summary,) = store.summaries(ids=[id])
+        assert summary.reward == store.trajectory(id).reward == 0.0
 
 
 def test_numbers_that_no_database_holds_are_not_known(store: odograph.Store) -> None:
@@ -139,9 +143,14 @@ def test_a_long_word_is_no_text(store: odograph.Store) -> None:
 
 
 def test_a_damaged_line_is_told_by_who_meets_it(store: odograph.Store, caplog: pytest.LogCaptureFixture) -> None:
-    """One line is enough, of whatever kind: a list warns of it, and a seal, which keeps it."""
+    """One line is enough, of whatever kind: who lists or searches warns of it, and a seal, which keeps it."""
     pytest.importorskip("pyarrow")
-    lines = [b'{"kind":"note","trajectory":"t","data":"\xff"}', b'{"kind":"message","trajectory":5}', b'{"kind":"note"}']
+    lines = [
+        b'{"kind":"note","trajectory":"t","data":"\xff"}',
+        b'{"kind":"message","trajectory":5}',
+        b'{"kind":"note","data":"needle"}',
+    ]
+    lines += [b'["needle"]', b'{"kind":"zebra","trajectory":"t","data":"needle"}', b'{"kind":5,"trajectory":"t","data":"needle"}']
     for listed in (True, False):
         for n, line in enumerate(lines, start=1):
             store.record(task="t").finish()
@@ -150,8 +159,52 @@ def test_a_damaged_line_is_told_by_who_meets_it(store: odograph.Store, caplog: p
                 file.write(line + b"\n")
             caplog.clear()
             if listed:
-                store.count()
+                assert store.search("needle") == []
                 assert "1 in all" in caplog.text
             store.seal()
             assert caplog.text.count("1 in all") == 1 + listed
             assert len(store.damages()) == n + (0 if listed else len(lines))
+
+
+def test_a_correction_by_another_writer_counts_each_use_once(store: odograph.Store) -> None:
+    """What one journal file says again of a run in another is counted once, also in what is sealed."""
+    pytest.importorskip("pyarrow")
+    with store.record(task="t", agent="a") as run, run.step() as step:
+        step.action("look", {})
+        step.reward(0.5)
+    given = store.trajectory(run.id).to_dict()
+    with odograph.open(store.root) as other:
+        other.add({**given, "end": {**given["end"], "status": "failed"}})
+    assert store.count(status="failed") == 1
+    store.seal()
+    (row,) = store.backend.reader.lake.newest({run.id}).to_pylist()
+    assert (msgspec.json.decode(row["uses"]), row["actions"], row["reward"]) == ([["action", "look", 1]], 1, 0.5)
+
+
+def test_what_names_other_records_is_no_text(store: odograph.Store) -> None:
+    """Ids and hashes are found by no search: each record would be found by what it refers to."""
+    about = {"trajectory": "t", "id": "needleid"}
+    store.add(
+        [
+            Start(trajectory="t", task="q", id="s"),
+            Label(**about, technique="hay", description="hay", rubric_hash="needlerubric"),
+            Edit(trajectory="t", id="e", base="needlebase", base_hash="needlehash", supersedes="needlebefore"),
+        ]
+    )
+    assert len(store.search("hay")) == 1
+    assert store.search("needle*") == []
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_steps_of_two_agents_are_two_steps(store: odograph.Store, sealed: bool) -> None:
+    """A list adds the rewards of a step of each agent; one that names no agent is the trajectory's, whose later value counts."""
+    records: list[Any] = [Start(trajectory="t", task="q", id="s", time=1, agent="a")]
+    for n, (agent, value) in enumerate([("b", 2.0), ("a", 1.0), (None, 4.0)]):
+        records.append(Reward(trajectory="t", id=f"{n}", time=2 + n, step=0, agent=agent, value=value))
+    store.add(records)
+    if sealed:
+        pytest.importorskip("pyarrow")
+        store.seal()
+    (summary,) = store.summaries()
+    assert summary.reward == store.trajectory("t").reward == 6.0
+    assert store.used(["t"])["t"].components == {"reward": 6.0}

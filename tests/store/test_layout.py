@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from odograph.store import layout
-from odograph.types import Action, LLMCall, Reward
+from odograph.types import Action, Context, End, Label, LLMCall, Note, Reward, StepStart
 
 pytest.importorskip("pyarrow")
 
@@ -44,6 +45,9 @@ def test_facts_say_who_and_when() -> None:
     row = layout.fact_of(LLMCall(**about, model="m", agent=None, duration=1_500_000_000), None, "a")
     assert (row["agent"], row["time"], row["model"], row["name"], row["duration"]) == ("a", 5, "m", "act", 1.5)
     assert layout.fact_of(Action(**about, agent="half \ud800"), None, None)["agent"] == "half ?"
+    named: list[Any] = [Context(**about, provider="kb"), Label(**about, technique="l"), Note(**about, name="n")]
+    named += [Reward(**about, name="r"), End(**about, status="failed"), StepStart(**about)]
+    assert [layout.fact_of(one, None, None)["name"] for one in named] == ["kb", "l", "n", "r", "failed", None]
     values: list[Any] = [1, 0.5, True, "1", None, 10**400, float("inf"), float("-inf"), float("nan"), [1]]
     found = [layout.fact_of(Reward(**about, value=value), None, None)["value"] for value in values]
     assert found == [1.0, 0.5, *[None] * 8]
@@ -81,3 +85,35 @@ def test_a_line_that_can_not_be_read_is_kept_as_it_was() -> None:
 def test_files_have_the_versions_that_others_read() -> None:
     """An Odograph refuses a file of a later version than its own: a version grows where earlier ones would read it wrong."""
     assert {name: table.version for name, table in layout.TABLES.items()} == {"records": 1, "facts": 1, "trajectories": 4}
+
+
+@pytest.mark.parametrize("body", [{"a": 1}, None, "half \u00e9", 5])
+@pytest.mark.parametrize("hash", [None, "", "other", "own"])
+def test_a_message_has_the_hash_that_it_had(body: Any, hash: str | None) -> None:
+    """None ("") where it had none, another program's, or its own, which the row leaves out."""
+    fields: dict[str, Any] = {"kind": "message", "trajectory": "t", "stream": 1, "n": 0, "body": body}
+    own = hashlib.sha256(json.dumps(body, separators=(",", ":")).encode()).hexdigest()[:32]
+    line = json.dumps(fields if hash is None else {**fields, "hash": own if hash == "own" else hash}, separators=(",", ":"))
+    row = written(layout.RECORDS, layout.row_of(line.encode(), "w", 1))
+    assert row["hash"] != own
+    assert json.loads(layout.line_of(row)[2])["hash"] == json.loads(line).get("hash", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "exact"), [([-0.5, None], False), ([-0.0, 2.0**-149], False), ([0.1], True), ([1e39, -0.5], True), ([1e-46], True)]
+)
+def test_logprobs_are_halved_where_that_changes_none(given: list[float | None], exact: bool) -> None:
+    """32 bits each where they hold all of them, else 64."""
+    line = json.dumps({"kind": "llm_call", "trajectory": "t", "tokens": [{"logprobs": given}]}).encode()
+    row = written(layout.RECORDS, layout.row_of(line, "w", 1))
+    assert (row["logprobs"] is None, row["logprobs_exact"] is None) == (exact, not exact)
+    assert repr(json.loads(layout.line_of(row)[2])["tokens"][0]["logprobs"]) == repr(given)
+
+
+def test_a_row_says_whose_streams_its_call_refers_to() -> None:
+    """A line in another writer's file refers to streams of that file; most say the writer of their file, or none."""
+    for writer, streams in ((None, None), ("w", None), ("v", "w")):
+        about = {"kind": "note", "trajectory": "t", **({} if writer is None else {"writer": writer})}
+        row = written(layout.RECORDS, layout.row_of(json.dumps(about).encode(), "w", 7))
+        assert (row["writer"], row["stream_writer"]) == (writer or "w", streams)
+        assert layout.line_of(row)[:2] == ("w", 7)

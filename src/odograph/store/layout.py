@@ -226,10 +226,7 @@ def _hash(body: str) -> str:
 def _single(values: list[float | None]) -> bool:
     """Whether 32 bits hold each number exactly."""
     known = [v for v in values if v is not None]
-    try:
-        return array("f", known).tolist() == known
-    except (OverflowError, TypeError):
-        return False
+    return array("f", known).tolist() == known
 
 
 # --- facts ----------------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def earned(t: Trajectory, plan: Plan) -> Earned:
     calls = {call for call, _ in compared}
     aimed = [r for r in every if (r.target is not None or r.span is not None) and r.target not in calls]
     if plan.credit in ("trajectory", "last"):
-        total = _finite(trajectory_reward(every) if plan.credit == "trajectory" else _sum(every))
+        total = _finite(trajectory_reward(every, t.agent) if plan.credit == "trajectory" else _sum(every))
         return Earned(total, None if total is None else [total], own, compared, {}, len(aimed))
     if plan.credit == "sum":
         each_place = list(_by_place(aimed).values())
@@ -80,7 +80,7 @@ def earned(t: Trajectory, plan: Plan) -> Earned:
             continue
         n = numbers.get(places.get(first.target or "", (first.agent, first.step)), len(each) - 1)
         each[n] = (each[n] or 0.0) + more
-    total = _finite(trajectory_reward(every))
+    total = _finite(trajectory_reward(every, t.agent))
     if any(
         map(is_unknown, (*(_plain(counted(s.rewards)) for s in t.steps), _plain(counted(t.rewards)), *_by_place(aimed).values()))
     ):
