@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import odograph
-from odograph.types import Edit, Label, Reward, Start
+from odograph.types import Edit, Label, Reward, Span, Start
 
 
 def test_uses_count_what_happened_however_it_comes(store: odograph.Store) -> None:
@@ -97,12 +97,12 @@ def test_a_correction_counts_everything_once(store: odograph.Store, sealed: bool
 
 def test_rewards_of_one_time_count_in_the_order_of_their_writers(store: odograph.Store) -> None:
     """Of two values of one name the one of the later writer counts, and of one writer the one with the higher number, in a list as
-    in the trajectory."""
-    for id, writers, numbers in (("t", "ba", (8, 9)), ("u", "aa", (9, 8))):
+    in the trajectory; of two times the later one, whoever wrote it."""
+    for id, writers, numbers, later in (("t", "ba", (8, 9), 0), ("u", "aa", (9, 8), 0), ("v", "ab", (9, 8), -1)):
         records: list[Any] = [Start(trajectory=id, task="q", id=f"{id}s", time=1, seq=1, writer="a")]
         for n in range(2):
             about = {"id": f"{id}{n}", "seq": numbers[n], "writer": writers[n]}
-            records.append(Reward(trajectory=id, time=2, value=float(n), **about))
+            records.append(Reward(trajectory=id, time=2 + n * later, value=float(n), **about))
         store.add(records)
         (summary,) = store.summaries(ids=[id])
         assert summary.reward == store.trajectory(id).reward == 0.0
@@ -208,3 +208,32 @@ def test_steps_of_two_agents_are_two_steps(store: odograph.Store, sealed: bool) 
     (summary,) = store.summaries()
     assert summary.reward == store.trajectory("t").reward == 6.0
     assert store.used(["t"])["t"].components == {"reward": 6.0}
+
+
+def test_rewards_of_a_part_are_not_the_whole_ones(store: odograph.Store) -> None:
+    """A reward of a record, and one of some tokens of a call, is no reward of the trajectory, in a list as in the trajectory."""
+    about: list[dict[str, Any]] = [{"target": "s"}, {"span": Span(0, 1)}, {"target": "s", "span": Span(0, 1)}, {}]
+    rewards = [Reward(trajectory="t", id=f"{n}", name=f"r{n}", time=2 + n, value=2.0**n, **more) for n, more in enumerate(about)]
+    store.add([Start(trajectory="t", task="q", id="s", time=1), *rewards])
+    (summary,) = store.summaries()
+    assert summary.reward == store.trajectory("t").reward == 8.0
+
+
+def test_text_is_found_wherever_it_stands(store: odograph.Store) -> None:
+    """In lists and objects, however deep, in the journal and once it is sealed."""
+    pytest.importorskip("pyarrow")
+    with store.record(task="t") as run:
+        run.note({"a": [1, ["needle", {"b": [{"c": "thread"}]}]]})
+    for _ in range(2):
+        assert [len(store.search(word)) for word in ("needle", "thread", "hay")] == [1, 1, 0]
+        store.seal()
+
+
+def test_what_several_gave_under_one_name_is_averaged(store: odograph.Store) -> None:
+    """Of each source and author the later value counts, in a list as in the trajectory."""
+    given: list[tuple[Any, str | None, float]] = [("environment", None, 9.0), ("model", "j", 3.0), ("environment", None, 6.0)]
+    given += [("model", "k", 12.0), ("human", "k", 3.0)]
+    about = [{"id": f"{n}", "time": 2 + n, "source": s, "author": a, "value": v} for n, (s, a, v) in enumerate(given)]
+    store.add([Start(trajectory="t", task="q", id="s", time=1), *(Reward(trajectory="t", **one) for one in about)])
+    (summary,) = store.summaries()
+    assert summary.reward == store.trajectory("t").reward == 6.0
