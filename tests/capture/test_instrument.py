@@ -569,9 +569,31 @@ with odograph.open("memory:") as store:
 """
 
 
-def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(tmp_path: Path) -> None:
+SLOTTED = """
+import sys, odograph
+from importlib.machinery import ModuleSpec
+class Loader:
+    __slots__ = ()
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        module.BaseSDK = type("BaseSDK", (), {"_build_request_with_client": lambda self: "theirs"})
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("mistralai", "mistralai.basesdk"):
+            return ModuleSpec(name, Loader(), is_package=name == "mistralai")
+sys.meta_path.insert(0, Finder())
+odograph.instrument()
+from mistralai.basesdk import BaseSDK
+with odograph.open("memory:") as store:
+    print(BaseSDK()._build_request_with_client(), store.health()["faults"])
+"""
+
+
+@pytest.mark.parametrize("program", [FIXED, SLOTTED], ids=["a class that can't be changed", "a loader that can't be changed"])
+def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(program: str, tmp_path: Path) -> None:
     """Its classes stay what they are, and a fault is counted."""
-    done = ran(FIXED, str(tmp_path))
+    done = ran(program, str(tmp_path))
     assert done.stdout == "theirs 1\n", done.stderr
 
 
