@@ -93,6 +93,25 @@ def test_clients_are_as_they_were_afterwards(recorded: None) -> None:
         odograph.instrument()
 
 
+def test_a_client_that_can_not_be_changed_asks_as_ever(
+    store: odograph.Store, recorded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its HTTP client refuses the transport that records: the program has its answer, and a fault is counted."""
+
+    class Sealed(httpx.Client):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "_transport" and name in vars(self):
+                raise AttributeError("sealed")
+            super().__setattr__(name, value)
+
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    before = store.health()["faults"]
+    with LLMServer([Answer(text="yo")]) as server, store.record(task="x") as run:
+        ask(openai.OpenAI(base_url=server.url + "/v1", api_key="x", max_retries=0, http_client=Sealed()))
+        assert len(server.requests) == 1
+    assert (calls(store, run), store.health()["faults"]) == ([], before + 1)
+
+
 @pytest.mark.parametrize("aiohttp", [False, True])
 def test_the_async_client_of_google(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, aiohttp: bool) -> None:
     """It is recorded in each event loop, whether aiohttp is installed beside it or not, and afterwards no more in the same loop."""
@@ -550,9 +569,31 @@ with odograph.open("memory:") as store:
 """
 
 
-def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(tmp_path: Path) -> None:
+SLOTTED = """
+import sys, odograph
+from importlib.machinery import ModuleSpec
+class Loader:
+    __slots__ = ()
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        module.BaseSDK = type("BaseSDK", (), {"_build_request_with_client": lambda self: "theirs"})
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("mistralai", "mistralai.basesdk"):
+            return ModuleSpec(name, Loader(), is_package=name == "mistralai")
+sys.meta_path.insert(0, Finder())
+odograph.instrument()
+from mistralai.basesdk import BaseSDK
+with odograph.open("memory:") as store:
+    print(BaseSDK()._build_request_with_client(), store.health()["faults"])
+"""
+
+
+@pytest.mark.parametrize("program", [FIXED, SLOTTED], ids=["a class that can't be changed", "a loader that can't be changed"])
+def test_an_sdk_that_lets_nobody_in_is_imported_all_the_same(program: str, tmp_path: Path) -> None:
     """Its classes stay what they are, and a fault is counted."""
-    done = ran(FIXED, str(tmp_path))
+    done = ran(program, str(tmp_path))
     assert done.stdout == "theirs 1\n", done.stderr
 
 

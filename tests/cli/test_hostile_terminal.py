@@ -46,25 +46,40 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def output(args: list[str], where: Path, tty: bool) -> str:
-    command = [sys.executable, "-m", "odograph", *args]
+#: One command after the other, as loading what they need takes longest.
+_EACH = """
+import json, sys
+from odograph.cli import main
+for command in json.loads(sys.argv[1]):
+    main(command)
+    sys.stderr.flush()
+    print("-- next --", flush=True)
+"""
+
+
+def output(commands: list[list[str]], where: Path, tty: bool) -> list[str]:
+    """What each of the commands writes, on a terminal or not."""
+    program = [sys.executable, "-c", _EACH, json.dumps(commands)]
     env = {**os.environ, "ODOGRAPH_STORE": str(where), "TERM": "xterm", "TQDM_DISABLE": "1", "COLUMNS": "400"}
     if not tty:
-        done = subprocess.run(command, capture_output=True, env=env)
-        return (done.stdout + done.stderr).decode()
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env)
-    os.close(theirs)
-    data = b""
-    try:
-        while piece := os.read(ours, 65536):
-            data += piece
-    except OSError:  # Linux says so when the other side is closed
-        pass
-    os.close(ours)
-    process.wait()
-    assert _THEIRS not in data.decode()  # a colour of content is content
-    return _OURS.sub("", data.decode()).replace("\r\n", "\n")
+        said = subprocess.run(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env).stdout.decode()
+    else:
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(program, stdout=theirs, stderr=theirs, env=env)
+        os.close(theirs)
+        data = b""
+        try:
+            while piece := os.read(ours, 65536):
+                data += piece
+        except OSError:  # Linux says so when the other side is closed
+            pass
+        os.close(ours)
+        process.wait()
+        assert _THEIRS not in data.decode()  # a colour of content is content
+        said = _OURS.sub("", data.decode()).replace("\r\n", "\n")
+    *each, rest = said.split("-- next --\n")
+    assert (len(each), rest) == (len(commands), ""), said
+    return each
 
 
 def left_in(text: str) -> list[str]:
@@ -85,29 +100,24 @@ def test_no_command_writes_what_a_terminal_obeys(store: Path, tmp_path: Path, tt
         ["fork", id, "--base-url", "http://127.0.0.1:9"],
         ["replay", id],
     ]
-    for number, command in enumerate(every):
-        for more in ([], ["--json"]) if number < 9 else ([[]] if tty else [["--json"]]):  # slow ones
-            said = output([*command, *more], store, tty)
-            assert said.strip()
-            assert "Traceback" not in said, said
-            assert not left_in(said), (command, more)
-    for n, more in enumerate([[]] if tty else [["--json"]]):
-        said = output(["export", "--to", "openai", "-o", str(tmp_path / f"{tty}{n}ev\x1b[31mil"), *more], store, tty)
-        assert said.strip()
+    commands = [
+        [*command, *more]
+        for number, command in enumerate(every)
+        for more in ([[], ["--json"]] if number < 9 else [[]] if tty else [["--json"]])  # slow ones
+    ]
+    commands.append(["export", "--to", "openai", "-o", str(tmp_path / "ev\x1b[31mil"), *([] if tty else ["--json"])])
+    commands.append(["sql", "--csv", "select task, agent from trajectories"])
+    wrong = EVIL.replace("\x00", "")
+    commands += [["show", wrong], ["ls", "--where", wrong], [wrong]]
+    for command, said in zip(commands, output(commands, store, tty), strict=True):
+        assert said.strip(), command
         assert "Traceback" not in said, said
-        assert not left_in(said), ("export", more)
-    said = output(["sql", "--csv", "select task, agent from trajectories"], store, tty)
-    assert "Traceback" not in said, said
-    assert not left_in(said)
-    for wrong in (["show", EVIL.replace("\x00", "")], ["ls", "--where", EVIL.replace("\x00", "")], [EVIL.replace("\x00", "")]):
-        said = output(wrong, store, tty)
-        assert said.strip()
-        assert not left_in(said), wrong
+        assert not left_in(said), command
 
 
 def test_json_stays_the_same_value(store: Path) -> None:
     """The escapes in `--json` are JSON's own: a script reads the very text that was recorded."""
-    shown = json.loads(output(["ls", "--json"], store, False).splitlines()[0])
+    shown = json.loads(output([["ls", "--json"]], store, False)[0].splitlines()[0])
     found = shown[0] if isinstance(shown, list) else shown
     assert found["task"] == EVIL
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import openai
 import pytest
+from aiohttp import web
 
 import odograph
 from odograph import dialects
@@ -392,6 +394,7 @@ def test_who_sends_nothing_more_is_let_go(store: odograph.Store, monkeypatch: py
     transfer coding that nobody here knows is refused."""
     monkeypatch.setattr("odograph.proxy.server.IDLE", 0.3)
     monkeypatch.setattr("odograph.proxy.server._SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(web, "Server", partial(web.Server, lingering_time=0.3))  # it waits 10 s for the rest of a refused body
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
     def answer(sent: bytes) -> bytes:

@@ -337,7 +337,7 @@ JSON = st.recursive(
     st.sampled_from([None, "openai.chat", "openai.responses", "anthropic.messages", "other"]),
     st.lists(st.tuples(JSON, JSON), max_size=4),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)  # of each every format
 def test_no_content_fails_an_export(
     tmp_path_factory: pytest.TempPathFactory, dialect: str | None, calls: list[tuple[Any, Any]]
 ) -> None:
