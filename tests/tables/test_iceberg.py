@@ -1,0 +1,346 @@
+"""The commits of tables that machines share, on files and SQLite: each commit is made whole, once, and answers as in a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pyiceberg")
+
+from odograph.codec import new_id
+from odograph.errors import StoreError
+from odograph.tables import iceberg
+from odograph.tables.commits import Commit, Commits, Conflict
+from odograph.tables.files import DamagedFile, DataFile, Footer, Writer
+from odograph.tables.folder import FolderCommits
+from odograph.tables.iceberg import IcebergCommits
+from odograph.tables.schema import Column, Table
+from odograph.tables.shared import Shared
+
+#: The truth, and another table.
+BIRDS = Table("birds", "A row per bird.", ((Column("name", "text", "Its name."),),))
+NESTS = Table("nests", "A row per nest.", ((Column("place", "text", "Where."),),))
+DAY = 86_400 * 10**9
+
+
+class Team:
+    """Tables that machines share; each has a folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.place = Shared(f"file://{root}/warehouse/runs", f"sqlite:///{root}/catalog.db", "runs")
+        self.opened: list[IcebergCommits] = []
+
+    def machine(self, name: str = "a", *, named: bool = False, prepared: bool = True) -> IcebergCommits:
+        commits = IcebergCommits(self.root / name, self.place, {t.name: t for t in (NESTS, BIRDS)}, BIRDS.name, named=named)
+        self.opened.append(commits)
+        if prepared:
+            commits.prepare()
+        return commits
+
+    def live(self, table: str) -> set[str]:
+        """The names of all files that a table has, seen or not."""
+        found = self.opened[0]._space._catalog.load_table(f"runs.{table}")
+        return {task.file.file_path.rpartition("/")[2] for task in found.scan().plan_files()}
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    (tmp_path / "warehouse").mkdir()
+    team = Team(tmp_path)
+    yield team
+    for commits in team.opened:
+        commits.close()
+
+
+def written(commits: Commits, id: str, *tables: Table) -> list[DataFile]:
+    """A file of one row for each table, as a commit brings them."""
+    found = []
+    for table in tables:
+        writer = Writer(commits.root, f"{table.name}/{id}.parquet", table, Footer(id))  # type: ignore[attr-defined]
+        writer.write([{table.names[0]: id}])
+        found.append(writer.close(Footer(id)))
+    return found
+
+
+def paths(commits: Commits, table: Table, since: int = 0) -> list[str]:
+    return [one.file.path for one in commits.files(table.name, since)]
+
+
+def asked(commits: Commits, ids: list[str]) -> dict[str, Any]:
+    """What commits say, but for their times."""
+    return {
+        "exists": commits.exists,
+        "last": [commits.last(t.name) for t in (BIRDS, NESTS)],
+        "files": [[(one.file.path, one.file.rows, one.file.bytes) for one in commits.files(t.name)] for t in (BIRDS, NESTS)],
+        "since": [paths(commits, BIRDS, since) for since in range(6)],
+        "latest": [[one.file.path for one in commits.latest("nests", before)] for before in ("~", f"{ids[2]}.parquet")],
+        "none": [one.file.path for one in commits.latest("nests", "")],
+        "commits": [[(one.seq, one.id, one.properties) for one in commits.commits(since)] for since in range(6)],
+        "found": [commits.find(id) and (commits.find(id).seq, commits.find(id).properties) for id in ids],  # type: ignore[union-attr]
+        "keys": [commits.key("a"), commits.key("b/1"), commits.keys(""), commits.keys("b/"), commits.keys("c")],
+        "pending": commits.pending(),
+    }
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_shared_commits_answer_as_those_of_a_folder(team: Team, tmp_path: Path, named: bool) -> None:
+    """Files put in and taken out, keys set, changed and taken away, and what was committed before: the same answers, also on a
+    machine that never saw them, and before anything was committed."""
+    folder, shared = FolderCommits(tmp_path / "folder"), team.machine(named=named, prepared=False)
+    ids, other = sorted(new_id() for _ in range(4)), f"nests/{new_id()}.parquet"
+    assert shared.id == ""
+    assert asked(shared, ids) == asked(folder, ids)
+    told = []
+    for commits in (folder, shared):
+        commits.prepare()
+        first, second, third, fourth = [written(commits, id, BIRDS, NESTS) for id in ids]
+        seqs = [commits.commit(ids[0], first, properties={"n": 1}, keys={"a": "1", "b/2": "x", "b/1": "y"}, expect={"a": None})]
+        assert [one.added for one in commits.files("birds")] == seqs
+        seqs.append(commits.commit(ids[2], third, keys={"a": "2"}, expect={"a": "1", "b/1": "y", "c": None}))
+        gone = [third[1].path, *([] if named else [first[0].path])]  # files of the truth say which commits were made
+        seqs.append(commits.commit(ids[1], second, gone, keys={"b/2": None, "c": None}))
+        seqs += [commits.commit(id, first, keys={"a": "9"}, check=lambda: pytest.fail("it is made")) for id in ids[:3]]
+        assert commits.orphans() == sorted(commits.root / one.path for one in fourth)  # type: ignore[attr-defined]
+        said = []
+        wrong: tuple[Any, ...] = ({"expect": {"a": "1"}}, {"expect": {"c": "1"}}, {"remove": gone[-1:]}, {"remove": [other]})
+        for given in wrong:
+            with pytest.raises(Conflict) as error:
+                commits.commit(ids[3], fourth, properties={"n": 2}, **given)
+            said.append(str(error.value))
+        told.append((seqs, said))
+    assert told[0] == told[1]
+    machine = team.machine("b", named=named, prepared=False)
+    assert asked(shared, ids) == asked(machine, ids) == asked(folder, ids)
+    assert shared.id == machine.id != folder.id
+    assert team.live("nests") == {f"{id}.parquet" for id in ids[:2]}
+
+
+class Died(BaseException):
+    """A process that ends there."""
+
+
+@contextmanager
+def at(monkeypatch: pytest.MonkeyPatch, where: str, then: Callable[[], object]) -> Iterator[None]:
+    """Something happens while a commit inside is at a stage, the first time."""
+    left = [then]
+
+    def stage(name: str) -> None:
+        if name == where and left:
+            left.pop()()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(iceberg, "stage", stage)
+        yield
+    assert not left
+
+
+def dies() -> None:
+    raise Died
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_a_commit_that_is_refused_brings_nothing(team: Team, named: bool, look: int) -> None:
+    """Whether the commit is refused before it brings files, after them, or after another commit came first: the files are in no
+    table then, and no mark stays. What others commit meanwhile stays."""
+    a, b = team.machine(named=named), team.machine("b", named=named)
+    id, others = f"w/{new_id()}", [new_id() for _ in range(3)]
+    looks: list[int] = []
+
+    def check() -> None:
+        looks.append(b.commit(other := others[len(looks)], written(b, other, BIRDS, NESTS)))
+        if len(looks) == look:
+            raise Conflict("no")
+
+    with pytest.raises(Conflict, match=r"^no$"):
+        a.commit(id, written(a, id[2:], BIRDS, NESTS), check=check)
+    names = {f"{other}.parquet" for other in others[:look]}
+    assert team.live("nests") == team.live("birds") == names
+    assert a.pending() == {} and len(looks) == look
+    for machine in (a, b, team.machine("c", named=named)):
+        machine.refresh()
+        assert {path.partition("/")[2] for path in paths(machine, NESTS)} == names
+        assert machine.find(id) is None
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
+def test_commits_at_once_are_both_made(team: Team, named: bool, alone: bool) -> None:
+    """A commit before which another one comes is checked again, and made; each says its own place."""
+    a, b = team.machine(named=named), team.machine("b", named=named)
+    tables = [BIRDS] if alone else [BIRDS, NESTS]
+    ids = [new_id() for _ in range(2)]
+    seqs: list[int] = []
+
+    def check() -> None:
+        if not seqs:
+            seqs.append(b.commit(ids[0], written(b, ids[0], *tables), keys={"k": "b"}))
+
+    seqs.append(a.commit(ids[1], written(a, ids[1], *tables), keys={"k": "a"}, check=check))
+    assert seqs == [1, 2]
+    for machine in (a, b):
+        machine.refresh()
+        assert [(one.seq, one.id) for one in machine.commits()] == [*zip(seqs, ids, strict=True)]
+        assert (machine.key("k"), machine.last("birds"), machine.pending()) == ("a", 2, {})
+        for table in tables:
+            assert sorted(paths(machine, table)) == sorted(f"{table.name}/{id}.parquet" for id in ids)
+
+
+def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that sleeps for a week in the middle of a commit, which another one takes for abandoned, makes it whole."""
+    a, b, id, real = team.machine(), team.machine("b"), new_id(), time.time_ns
+
+    def later() -> None:
+        b.refresh()
+        assert [*b.pending()] == [id]
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda: real() + 8 * DAY)
+            assert b.expire(0) == []
+        assert b.pending() == {} and team.live("nests") == set()
+
+    with at(monkeypatch, "nests", later):
+        a.commit(id, written(a, id, BIRDS, NESTS))
+    assert paths(a, NESTS) == [f"nests/{id}.parquet"] and a.pending() == {}
+    assert a.orphans() == []
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("stage", ["uploaded", "nests"])
+def test_half_a_commit_is_seen_by_nobody(team: Team, monkeypatch: pytest.MonkeyPatch, named: bool, stage: str) -> None:
+    """What a process that died brought is no live file, is under way where that needs a mark, and is made once under its id."""
+    a, id, before = team.machine(named=named), new_id(), time.time_ns()
+    a.commit(first := new_id(), written(a, first, BIRDS, NESTS))
+    with pytest.raises(Died), at(monkeypatch, stage, dies):
+        a.commit(id, written(a, id, BIRDS, NESTS))
+    assert a.untouched(id) is False
+    assert len(team.live("nests")) == 1 + (stage == "nests")
+    for machine in (a, team.machine("b", named=named)):
+        machine.refresh()
+        assert paths(machine, NESTS) == [f"nests/{first}.parquet"]
+        pending = machine.pending()
+        assert [*pending] == ([id] if stage == "nests" and not named else [])
+        assert all(before < began <= time.time_ns() for began in pending.values())
+    again = team.machine(named=named)
+    again.commit(id, written(again, id, BIRDS, NESTS))
+    assert sorted(paths(again, NESTS)) == sorted(f"nests/{one}.parquet" for one in (first, id))
+    assert again.pending() == {} and again.orphans() == []
+
+
+def test_what_was_taken_out_stays_for_readers_until_it_is_expired(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that were taken out can be read until they are expired, also those that a process which died left in their table; then
+    they are in no table and not in the storage. A commit whose snapshots are forgotten is still found, and not made again."""
+    a = team.machine()
+    ids = [f"journal/{new_id()}" for _ in range(3)]
+    first, second, third = ([f"{table.name}/{id[8:]}.parquet" for table in (BIRDS, NESTS)] for id in ids)
+    a.commit(ids[0], written(a, ids[0][8:], BIRDS, NESTS), properties={"n": 1})
+    a.commit(ids[1], written(a, ids[1][8:], BIRDS, NESTS))
+    between = time.time_ns()
+    with pytest.raises(Died), at(monkeypatch, "truth", dies):
+        a.commit(ids[2], written(a, ids[2][8:], BIRDS, NESTS), first)
+    storage = team.root / "warehouse" / "runs"
+    for path in third:
+        (a.root / path).unlink()
+    b = team.machine("b")
+    assert len(team.live("nests")) == 3
+    assert b.expire(between) == []
+    seqs = [b.find(id).seq for id in ids]  # type: ignore[union-attr]
+    assert [(one.seq, one.id) for one in b.commits()] == [(3, ids[2])]
+    assert seqs == [3, 2, 3] and b.find(ids[0]) == Commit(3, ids[0], 0, {})
+    assert b.find(new_id()) is None
+    assert [b.commit(id, written(b, id[8:], BIRDS, NESTS), keys={"k": id}) for id in ids] == seqs and b.key("k") is None
+    assert [paths(b, NESTS), paths(b, BIRDS)] == [[second[1], third[1]], [second[0], third[0]]]
+    assert all(b.source(path).readall()[:4] == b"PAR1" for path in first)
+    taken = b.find(ids[2]).time  # type: ignore[union-attr]
+    assert taken <= time.time_ns() and taken // DAY == time.time_ns() // DAY
+    assert b.expire(time.time_ns()) == first
+    assert team.live("nests") == {Path(path).name for path in (second[1], third[1])}
+    assert sorted(path.name for path in storage.rglob("*.parquet")) == sorted(Path(path).name for path in (*second, *third))
+    assert (b.expire(time.time_ns()), b.find(ids[0])) == ([], None)
+    for path in first:
+        with pytest.raises(DamagedFile, match="is gone"):
+            b.source(path)
+    assert [paths(b, NESTS), paths(b, BIRDS)] == [[second[1], third[1]], [second[0], third[0]]]
+
+
+def test_questions_are_answered_as_of_the_last_look(team: Team) -> None:
+    """What another machine commits is seen after the next look, and after the commits were closed."""
+    a, b, c = team.machine(), team.machine("b"), team.machine("c", prepared=False)
+    assert c.exists and c.last("birds") == 0 and c.commits() == []
+    first, second = new_id(), new_id()
+    b.commit(first, written(b, first, BIRDS), keys={"k": "1"})
+    assert (c.last("birds"), c.key("k"), c.commits(), paths(c, BIRDS)) == (0, None, [], [])
+    c.refresh()
+    assert (c.last("birds"), c.key("k"), len(c.commits()), len(paths(c, BIRDS))) == (1, "1", 1, 1)
+    b.commit(second, written(b, second, BIRDS), keys={"k": "2"})
+    a.close()
+    assert (a.last("birds"), a.key("k"), len(a.commits()), len(paths(a, BIRDS))) == (2, "2", 2, 2)
+    assert c.key("k") == "1" and c.find(second).seq == 2 and c.key("k") == "2"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_list_is_as_of_one_time(team: Team, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Where others commit between the look at a table and the one at the truth, both are looked at again; where they do so each
+    time, that is said."""
+    a, b, left = team.machine(), team.machine("b"), [times]
+    for _ in range(2):
+        b.commit(id := new_id(), written(b, id, BIRDS, NESTS))
+    catalog = a._space._catalog
+    load = catalog.load_table
+
+    def loads(name: Any) -> Any:
+        found = load(name)
+        if name[-1] == "nests" and left[0]:
+            left[0] -= 1
+            if times > 1:
+                b.commit(new_id())
+                return found
+            old = paths(b, NESTS)[:1] + paths(b, BIRDS)[:1]
+            b.commit(id := new_id(), written(b, id, BIRDS, NESTS), old)
+        return found
+
+    monkeypatch.setattr(catalog, "load_table", loads)
+    if times == 1:
+        assert paths(a, NESTS) == paths(b, NESTS) and len(paths(a, NESTS)) == 2
+        return
+    with pytest.raises(StoreError, match=r"other machines keep changing file:.* while this process reads it; try again"):
+        a.files("nests")
+
+
+@pytest.mark.parametrize("table", [BIRDS, NESTS])
+def test_a_table_that_somebody_drops_is_told_and_made_anew(team: Team, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit says that a table is gone; the next time that the tables are prepared, it is made again."""
+    a, id = team.machine(), new_id()
+    catalog = a._space._catalog
+    with (
+        pytest.raises(StoreError, match=rf"has no table '{table.name}' any more: somebody dropped the table meanwhile"),
+        at(monkeypatch, "uploaded", lambda: catalog.drop_table(f"runs.{table.name}")),
+    ):
+        a.commit(id, written(a, id, BIRDS, NESTS))
+    a.prepare()
+    assert a.commit(id, written(a, id, BIRDS, NESTS)) == 1
+    assert paths(a, NESTS) == [f"nests/{id}.parquet"]
+
+
+def test_a_file_is_uploaded_where_it_is_not_whole(team: Team) -> None:
+    """A file that is in the storage whole stays as it is, and is replaced where its length is another."""
+    a, id = team.machine(), new_id()
+    (file,) = written(a, id, NESTS)
+    local, there = a.root / file.path, team.root / "warehouse" / "runs" / file.path
+    assert a.source(file.path) == local
+    a.upload(file, local)
+    whole = local.read_bytes()
+    assert there.read_bytes() == whole
+    there.write_bytes(b"x" * file.bytes)
+    a.upload(file, local)
+    assert there.read_bytes() == b"x" * file.bytes
+    there.write_bytes(whole[:-1])
+    a.upload(file, local)
+    assert there.read_bytes() == whole
+    assert a.commit(id, [file]) == 1
+    assert not local.exists() and a.source(file.path).readall() == whole
