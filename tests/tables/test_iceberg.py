@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,9 +110,9 @@ def test_shared_commits_answer_as_those_of_a_folder(team: Team, tmp_path: Path, 
         assert commits.orphans() == sorted(commits.root / one.path for one in fourth)  # type: ignore[attr-defined]
         said = []
         wrong: tuple[Any, ...] = ({"expect": {"a": "1"}}, {"expect": {"c": "1"}}, {"remove": gone[-1:]}, {"remove": [other]})
-        for given in wrong:
+        for given, files in itertools.product(wrong, (fourth, [])):
             with pytest.raises(Conflict) as error:
-                commits.commit(ids[3], fourth, properties={"n": 2}, **given)
+                commits.commit(ids[3], files, properties={"n": 2}, **given)
             said.append(str(error.value))
         told.append((seqs, said))
     assert told[0] == told[1]
@@ -190,6 +191,29 @@ def test_commits_at_once_are_both_made(team: Team, named: bool, alone: bool) -> 
         assert (machine.key("k"), machine.last("birds"), machine.pending()) == ("a", 2, {})
         for table in tables:
             assert sorted(paths(machine, table)) == sorted(f"{table.name}/{id}.parquet" for id in ids)
+
+
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_commit_whose_answer_is_lost_is_looked_for(team: Team, monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
+    """Where the connection to the catalog breaks, the commit is made if it arrived, and an error if it did not."""
+    from pyiceberg.table import Transaction
+
+    a, id, made = team.machine(), new_id(), Transaction.commit_transaction
+
+    def breaks(self: Transaction) -> None:
+        if arrives:
+            made(self)
+        raise ConnectionError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "commit_transaction", breaks)
+        if arrives:
+            assert a.commit(id, written(a, id, BIRDS)) == 1
+        else:
+            with pytest.raises(StoreError, match="can't be written: broken; nothing that was recorded is lost"):
+                a.commit(id, written(a, id, BIRDS))
+    assert a.commit(id, written(a, id, BIRDS)) == a.last("birds") == 1
+    assert len(a.commits()) == 1
 
 
 def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +346,7 @@ def test_a_table_that_somebody_drops_is_told_and_made_anew(team: Team, table: Ta
         at(monkeypatch, "uploaded", lambda: catalog.drop_table(f"runs.{table.name}")),
     ):
         a.commit(id, written(a, id, BIRDS, NESTS))
+    assert paths(a, NESTS) == []
     a.prepare()
     assert a.commit(id, written(a, id, BIRDS, NESTS)) == 1
     assert paths(a, NESTS) == [f"nests/{id}.parquet"]
