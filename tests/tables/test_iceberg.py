@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 pytest.importorskip("pyiceberg")
 
-from odograph.codec import new_id
-from odograph.errors import StoreError
+from odograph.codec import content_hash, new_id
+from odograph.errors import NewerStore, StoreError
 from odograph.tables import iceberg
 from odograph.tables.commits import Commit, Commits, Conflict
 from odograph.tables.files import DamagedFile, DataFile, Footer, Writer
@@ -79,7 +80,7 @@ def asked(commits: Commits, ids: list[str]) -> dict[str, Any]:
         "exists": commits.exists,
         "last": [commits.last(t.name) for t in (BIRDS, NESTS)],
         "files": [[(one.file.path, one.file.rows, one.file.bytes) for one in commits.files(t.name)] for t in (BIRDS, NESTS)],
-        "since": [paths(commits, BIRDS, since) for since in range(6)],
+        "since": [[paths(commits, table, since) for table in (BIRDS, NESTS)] for since in range(6)],
         "latest": [[one.file.path for one in commits.latest("nests", before)] for before in ("~", f"{ids[2]}.parquet")],
         "none": [one.file.path for one in commits.latest("nests", "")],
         "commits": [[(one.seq, one.id, one.properties) for one in commits.commits(since)] for since in range(6)],
@@ -194,26 +195,149 @@ def test_commits_at_once_are_both_made(team: Team, named: bool, alone: bool) -> 
 
 
 @pytest.mark.parametrize("arrives", [False, True])
-def test_a_commit_whose_answer_is_lost_is_looked_for(team: Team, monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
-    """Where the connection to the catalog breaks, the commit is made if it arrived, and an error if it did not."""
+@pytest.mark.parametrize("change", ["mark", "nests", "birds"])
+def test_a_change_whose_answer_is_lost_is_looked_for(
+    team: Team, monkeypatch: pytest.MonkeyPatch, arrives: bool, change: str
+) -> None:
+    """Where the connection breaks at a change of a table, an error says so, unless the files arrived; then the commit is made once."""
     from pyiceberg.table import Transaction
 
     a, id, made = team.machine(), new_id(), Transaction.commit_transaction
+    left = [["mark", "nests", "birds"].index(change)]
 
     def breaks(self: Transaction) -> None:
-        if arrives:
+        left[0] -= 1
+        if left[0] != -1 or arrives:
             made(self)
-        raise ConnectionError("broken")
+        if left[0] == -1:
+            raise ConnectionError("broken")
 
     with monkeypatch.context() as patch:
         patch.setattr(Transaction, "commit_transaction", breaks)
-        if arrives:
-            assert a.commit(id, written(a, id, BIRDS)) == 1
+        if arrives and change != "mark":
+            assert a.commit(id, written(a, id, BIRDS, NESTS)) == 1
         else:
             with pytest.raises(StoreError, match="can't be written: broken; nothing that was recorded is lost"):
-                a.commit(id, written(a, id, BIRDS))
-    assert a.commit(id, written(a, id, BIRDS)) == a.last("birds") == 1
-    assert len(a.commits()) == 1
+                a.commit(id, written(a, id, BIRDS, NESTS))
+    assert a.commit(id, written(a, id, BIRDS, NESTS)) == a.last("birds") == 1
+    assert (len(a.commits()), team.live("nests"), paths(a, NESTS)) == (1, {f"{id}.parquet"}, [f"nests/{id}.parquet"])
+
+
+def test_before_each_change_of_a_table_another_one_comes(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change of a table is made again over what others did to the table meanwhile; nothing is lost, and nothing is twice."""
+    a, b = team.machine(), team.machine("b")
+    ids, of_others = [new_id() for _ in range(2)], [new_id()]
+    b.commit(of_others[0], written(b, of_others[0], BIRDS, NESTS))
+    catalog = a._space._catalog
+    commit_table, free = catalog.commit_table, [False]
+
+    def after_another(*given: Any) -> Any:
+        if not free[0]:
+            of_others.append(new_id())
+            b.commit(of_others[-1], written(b, of_others[-1], BIRDS, NESTS))
+        free[0] = not free[0]
+        return commit_table(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "commit_table", after_another)
+        for n, id in enumerate(ids):
+            gone = [one.path for one in written(b, ids[n - 1], BIRDS, NESTS)] if n else []
+            a.commit(id, written(a, id, BIRDS, NESTS), gone)
+            for path in gone:
+                (b.root / path).unlink()
+        assert a.expire(time.time_ns()) == [f"{table.name}/{id}.parquet" for id in ids[:1] for table in (BIRDS, NESTS)]
+    there = {*of_others, ids[1]}
+    assert len(of_others) > 5
+    for machine in (a, b, team.machine("c")):
+        machine.refresh()
+        assert machine.pending() == {}
+        for table in (BIRDS, NESTS):
+            found = paths(machine, table)
+            assert {Path(path).stem for path in found} == there and len(found) == len(there)
+            assert team.live(table.name) == {f"{id}.parquet" for id in there}
+
+
+GROWN = Table(
+    "birds", "A row per bird.", ((Column("name", "text", "Its name."), Column("tags", "texts", "Tags.")),)
+).with_columns(Column("calls", "texts", "What it sang."), Column("ring", "text", "Its ring."))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_tables_that_machines_make_at_once_are_made_once(team: Team, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Where another machine makes a table, or gives it its new columns, in the moment before: the table is used. Field ids are those
+    that files state. A table that has all is not changed again."""
+    tables = {"birds": GROWN}
+    a, b = (IcebergCommits(team.root / name, team.place, tables, "birds") for name in "ab")
+    team.opened += [a, b]
+    if there:
+        first = {"birds": msgspec.structs.replace(GROWN, generations=GROWN.generations[:1], version=1)}
+        IcebergCommits(team.root / "c", team.place, first, "birds").prepare()
+    catalog = a._space._catalog
+    with monkeypatch.context() as patch:
+        for name in ("commit_table",) if there else ("create_namespace", "create_table"):
+            called = getattr(catalog, name)
+            patch.setattr(catalog, name, lambda *given, called=called, **more: (b.prepare(), called(*given, **more))[1])
+        a.prepare()
+    made = a._space.load("birds")
+    fields = {field.name: field for field in made.schema().fields}
+    found = {name: field.field_id for name, field in fields.items()}
+    found |= {f"{name}.element": fields[name].field_type.element_id for name in ("tags", "calls")}
+    assert found == GROWN.field_ids and [*fields] == [*GROWN.names]
+    assert fields["ring"].doc == "Its ring." and made.properties["comment"] == GROWN.doc
+    a.prepare()
+    assert a._space.load("birds").metadata_location == made.metadata_location
+    with pytest.raises(NewerStore, match="birds has version 2; this Odograph reads up to 1"):
+        IcebergCommits(team.root / "d", team.place, {}, "birds").refresh()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_commit_forgets_old_snapshots(team: Team, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
+    """Tables that many commits changed have few snapshots all the same."""
+    monkeypatch.setattr(iceberg, "_BRIEFLY" if named else "_LONG", (3, 0))
+    a = team.machine(named=named)
+    for _ in range(5):
+        a.commit(id := new_id(), written(a, id, BIRDS, NESTS))
+        assert all(len(a._space.load(name).metadata.snapshots) <= 4 for name in ("birds", "nests"))
+    assert len(paths(a, NESTS)) == len(paths(a, BIRDS)) == 5
+
+
+def test_what_only_old_snapshots_need_is_deleted(team: Team) -> None:
+    """Of a table with many snapshots the old ones are forgotten, with the lists that no other needs; files stay. What readers may
+    need yet stays, too."""
+    a = team.machine(named=True)
+    for n in range(5):
+        if n == 3:  # a new list in the place of those before
+            a.commit(new_id(), [], paths(a, NESTS)[:1])
+        a.commit(id := new_id(), written(a, id, BIRDS, NESTS))
+    space = a._space
+
+    def snapshots() -> int:
+        return len(space.load("birds").metadata.snapshots)
+
+    for most, kept in ((6, 0), (5, 3600 * 10**9)):
+        space.bound("birds", most, kept)
+        assert snapshots() == 6
+    space.bound("birds", 5, 0)
+    assert snapshots() == 1
+    space.forget("birds", time.time_ns())
+    space.forget("nests", time.time_ns() + DAY)
+    for name in ("birds", "nests"):
+        table = space.load(name)
+        (snapshot,) = table.metadata.snapshots
+        needed = {snapshot.manifest_list, *(one.manifest_path for one in snapshot.manifests(table.io))}
+        lists = (team.root / "warehouse" / "runs" / name / "metadata").glob("*.avro")
+        assert {path.name for path in lists} == {Path(one).name for one in needed}
+    machine = team.machine("b", named=True)
+    assert len(paths(machine, BIRDS)) == 5 and len(paths(machine, NESTS)) == 4
+
+
+def test_a_table_has_a_name_that_all_catalogs_take(team: Team) -> None:
+    """Lower case, of 128 characters at most; longer ones are told apart by a hash. A table is found again by it, so it stays."""
+    named = team.machine(prepared=False)._space._identifier
+    assert named("World Rows/ä") == ("runs", "world_rows__")
+    assert named("x" * 128) == ("runs", "x" * 128)
+    long = "x" * 127 + "Y" * 2
+    assert named(long) == ("runs", f"{'x' * 95}_{content_hash(long)[:32]}")
 
 
 def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +383,7 @@ def test_half_a_commit_is_seen_by_nobody(team: Team, monkeypatch: pytest.MonkeyP
 def test_what_was_taken_out_stays_for_readers_until_it_is_expired(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were taken out can be read until they are expired, also those that a process which died left in their table; then
     they are in no table and not in the storage. A commit whose snapshots are forgotten is still found, and not made again."""
-    a = team.machine()
+    a, c = team.machine(), team.machine("c")
     ids = [f"journal/{new_id()}" for _ in range(3)]
     first, second, third = ([f"{table.name}/{id[8:]}.parquet" for table in (BIRDS, NESTS)] for id in ids)
     a.commit(ids[0], written(a, ids[0][8:], BIRDS, NESTS), properties={"n": 1})
@@ -275,14 +399,14 @@ def test_what_was_taken_out_stays_for_readers_until_it_is_expired(team: Team, mo
     assert b.expire(between) == []
     seqs = [b.find(id).seq for id in ids]  # type: ignore[union-attr]
     assert [(one.seq, one.id) for one in b.commits()] == [(3, ids[2])]
-    assert seqs == [3, 2, 3] and b.find(ids[0]) == Commit(3, ids[0], 0, {})
+    assert seqs == [3, 2, 3] and [b.find(id) for id in ids[:2]] == [Commit(3, ids[0], 0, {}), Commit(2, ids[1], 0, {})]
     assert b.find(new_id()) is None
     assert [b.commit(id, written(b, id[8:], BIRDS, NESTS), keys={"k": id}) for id in ids] == seqs and b.key("k") is None
     assert [paths(b, NESTS), paths(b, BIRDS)] == [[second[1], third[1]], [second[0], third[0]]]
     assert all(b.source(path).readall()[:4] == b"PAR1" for path in first)
     taken = b.find(ids[2]).time  # type: ignore[union-attr]
     assert taken <= time.time_ns() and taken // DAY == time.time_ns() // DAY
-    assert b.expire(time.time_ns()) == first
+    assert c.expire(time.time_ns()) == first  # it looked long before
     assert team.live("nests") == {Path(path).name for path in (second[1], third[1])}
     assert sorted(path.name for path in storage.rglob("*.parquet")) == sorted(Path(path).name for path in (*second, *third))
     assert (b.expire(time.time_ns()), b.find(ids[0])) == ([], None)
@@ -367,5 +491,6 @@ def test_a_file_is_uploaded_where_it_is_not_whole(team: Team) -> None:
     there.write_bytes(whole[:-1])
     a.upload(file, local)
     assert there.read_bytes() == whole
+    there.write_bytes(b"x" * file.bytes)
     assert a.commit(id, [file]) == 1
     assert not local.exists() and a.source(file.path).readall() == whole
