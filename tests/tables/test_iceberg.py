@@ -431,6 +431,38 @@ def test_questions_are_answered_as_of_the_last_look(team: Team) -> None:
     assert c.key("k") == "1" and c.find(second).seq == 2 and c.key("k") == "2"  # type: ignore[union-attr]
 
 
+def test_files_of_made_commits_are_as_of_the_last_look(team: Team) -> None:
+    """Where files of the truth say what was made, the files of another table change with a look, also in tables that came later."""
+    a, b, later = team.machine(named=True), team.machine("b", named=True), msgspec.structs.replace(NESTS, name="later")
+    b.commit(first := new_id(), written(b, first, BIRDS, NESTS))
+    a.refresh()
+    assert len(paths(a, NESTS)) == 1 and paths(a, later) == []
+    b.prepare([later])
+    b.commit(second := new_id(), written(b, second, BIRDS, NESTS, later))
+    assert len(paths(a, NESTS)) == 1 and paths(a, later) == []
+    a.refresh()
+    assert len(paths(a, NESTS)) == 2 and paths(a, later) == [f"later/{second}.parquet"]
+
+
+def test_a_mark_that_could_not_be_set_is_set_before_files_come(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the catalog refuses the mark, as another change came first, nobody sees half of the commit either."""
+    from pyiceberg.exceptions import CommitFailedException
+
+    a, b, id = team.machine(), team.machine("b"), new_id()
+    catalog = a._space._catalog
+    commit_table, left = catalog.commit_table, [1]
+
+    def refuses(*given: Any) -> Any:
+        if left:
+            raise CommitFailedException(str(left.pop()))
+        return commit_table(*given)
+
+    monkeypatch.setattr(catalog, "commit_table", refuses)
+    with at(monkeypatch, "nests", lambda: pytest.fail("half is seen") if b.files("nests") else None):
+        a.commit(id, written(a, id, BIRDS, NESTS))
+    assert paths(b, NESTS) == [f"nests/{id}.parquet"]
+
+
 @pytest.mark.parametrize("times", [1, 1000])
 def test_a_list_is_as_of_one_time(team: Team, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Where others commit between the look at a table and the one at the truth, both are looked at again; where they do so each
