@@ -16,7 +16,7 @@ pytest.importorskip("pyiceberg")
 
 from odograph.codec import content_hash, new_id
 from odograph.errors import NewerStore, StoreError
-from odograph.tables import iceberg
+from odograph.tables import iceberg, namespace
 from odograph.tables.commits import Commit, Commits, Conflict
 from odograph.tables.files import DamagedFile, DataFile, Footer, Writer
 from odograph.tables.folder import FolderCommits
@@ -461,6 +461,30 @@ def test_a_mark_that_could_not_be_set_is_set_before_files_come(team: Team, monke
     with at(monkeypatch, "nests", lambda: pytest.fail("half is seen") if b.files("nests") else None):
         a.commit(id, written(a, id, BIRDS, NESTS))
     assert paths(b, NESTS) == [f"nests/{id}.parquet"]
+
+
+@pytest.mark.parametrize("table", [BIRDS, NESTS])
+def test_a_commit_before_which_another_always_comes_is_told(team: Team, monkeypatch: pytest.MonkeyPatch, table: Table) -> None:
+    """A change that the catalog refuses each time is given up in a sentence."""
+    from pyiceberg.exceptions import CommitFailedException
+
+    a, id = team.machine(named=True), new_id()
+    catalog = a._space._catalog
+    commit_table, tried = catalog.commit_table, []
+
+    def refuses(of: Any, *given: Any) -> Any:
+        if of.name()[-1] == table.name:
+            tried.append(table)
+            raise CommitFailedException("another change came first")
+        return commit_table(of, *given)
+
+    monkeypatch.setattr(catalog, "commit_table", refuses)
+    monkeypatch.setattr(namespace, "_TRIES", 3)
+    with pytest.raises(StoreError, match="is written by so many others that a commit could not be made; try again"):
+        a.commit(id, written(a, id, BIRDS, NESTS))
+    assert len(tried) == 3
+    monkeypatch.undo()
+    assert a.commit(id, written(a, id, BIRDS, NESTS)) == 1
 
 
 @pytest.mark.parametrize("times", [1, 1000])
