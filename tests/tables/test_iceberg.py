@@ -39,7 +39,8 @@ class Team:
         self.opened: list[IcebergCommits] = []
 
     def machine(self, name: str = "a", *, named: bool = False, prepared: bool = True) -> IcebergCommits:
-        commits = IcebergCommits(self.root / name, self.place, {t.name: t for t in (NESTS, BIRDS)}, BIRDS.name, named=named)
+        more: dict[str, Any] = {"named": True} if named else {}
+        commits = IcebergCommits(self.root / name, self.place, {t.name: t for t in (NESTS, BIRDS)}, BIRDS.name, **more)
         self.opened.append(commits)
         if prepared:
             commits.prepare()
@@ -348,7 +349,7 @@ def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team
         b.refresh()
         assert [*b.pending()] == [id]
         with monkeypatch.context() as patch:
-            patch.setattr(time, "time_ns", lambda: real() + 8 * DAY)
+            patch.setattr(time, "time_ns", lambda: real() + 7 * DAY)
             assert b.expire(0) == []
         assert b.pending() == {} and team.live("nests") == set()
 
