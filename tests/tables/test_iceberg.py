@@ -143,6 +143,20 @@ def at(monkeypatch: pytest.MonkeyPatch, where: str, then: Callable[[], object]) 
     assert not left
 
 
+def refused_once(catalog: Any) -> Callable[..., Any]:
+    """How a catalog changes a table, but that it refuses the first change, as if another one came first."""
+    from pyiceberg.exceptions import CommitFailedException
+
+    commit_table, left = catalog.commit_table, [1]
+
+    def refuses(*given: Any) -> Any:
+        if left:
+            raise CommitFailedException(str(left.pop()))
+        return commit_table(*given)
+
+    return refuses
+
+
 def dies() -> None:
     raise Died
 
@@ -302,7 +316,7 @@ def test_a_commit_forgets_old_snapshots(team: Team, monkeypatch: pytest.MonkeyPa
     assert len(paths(a, NESTS)) == len(paths(a, BIRDS)) == 5
 
 
-def test_what_only_old_snapshots_need_is_deleted(team: Team) -> None:
+def test_what_only_old_snapshots_need_is_deleted(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a table with many snapshots the old ones are forgotten, with the lists that no other needs; files stay. What readers may
     need yet stays, too."""
     a = team.machine(named=True)
@@ -318,7 +332,9 @@ def test_what_only_old_snapshots_need_is_deleted(team: Team) -> None:
     for most, kept in ((6, 0), (5, 3600 * 10**9)):
         space.bound("birds", most, kept)
         assert snapshots() == 6
-    space.bound("birds", 5, 0)
+    with monkeypatch.context() as patch:  # another change comes first
+        patch.setattr(space._catalog, "commit_table", refused_once(space._catalog))
+        space.bound("birds", 5, 0)
     assert snapshots() == 1
     space.forget("birds", time.time_ns())
     space.forget("nests", time.time_ns() + DAY)
@@ -359,9 +375,10 @@ def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team
     assert a.orphans() == []
 
 
-@pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("stage", ["uploaded", "nests"])
-def test_half_a_commit_is_seen_by_nobody(team: Team, monkeypatch: pytest.MonkeyPatch, named: bool, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "named"), [("uploaded", False), ("uploaded", True), ("marked", False), ("nests", False), ("nests", True)]
+)
+def test_half_a_commit_is_seen_by_nobody(team: Team, monkeypatch: pytest.MonkeyPatch, stage: str, named: bool) -> None:
     """What a process that died brought is no live file, is under way where that needs a mark, and is made once under its id."""
     a, id, before = team.machine(named=named), new_id(), time.time_ns()
     a.commit(first := new_id(), written(a, first, BIRDS, NESTS))
@@ -373,7 +390,7 @@ def test_half_a_commit_is_seen_by_nobody(team: Team, monkeypatch: pytest.MonkeyP
         machine.refresh()
         assert paths(machine, NESTS) == [f"nests/{first}.parquet"]
         pending = machine.pending()
-        assert [*pending] == ([id] if stage == "nests" and not named else [])
+        assert [*pending] == ([id] if stage != "uploaded" and not named else [])
         assert all(before < began <= time.time_ns() for began in pending.values())
     again = team.machine(named=named)
     again.commit(id, written(again, id, BIRDS, NESTS))
@@ -447,18 +464,8 @@ def test_files_of_made_commits_are_as_of_the_last_look(team: Team) -> None:
 
 def test_a_mark_that_could_not_be_set_is_set_before_files_come(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the catalog refuses the mark, as another change came first, nobody sees half of the commit either."""
-    from pyiceberg.exceptions import CommitFailedException
-
     a, b, id = team.machine(), team.machine("b"), new_id()
-    catalog = a._space._catalog
-    commit_table, left = catalog.commit_table, [1]
-
-    def refuses(*given: Any) -> Any:
-        if left:
-            raise CommitFailedException(str(left.pop()))
-        return commit_table(*given)
-
-    monkeypatch.setattr(catalog, "commit_table", refuses)
+    monkeypatch.setattr(a._space._catalog, "commit_table", refused_once(a._space._catalog))
     with at(monkeypatch, "nests", lambda: pytest.fail("half is seen") if b.files("nests") else None):
         a.commit(id, written(a, id, BIRDS, NESTS))
     assert paths(b, NESTS) == [f"nests/{id}.parquet"]
@@ -551,3 +558,28 @@ def test_a_file_is_uploaded_where_it_is_not_whole(team: Team) -> None:
     there.write_bytes(b"x" * file.bytes)
     assert a.commit(id, [file]) == 1
     assert not local.exists() and a.source(file.path).readall() == whole
+
+
+@pytest.mark.parametrize("where", ["footer", "page"])
+def test_engines_get_no_rows_of_a_changed_file(team: Team, where: str) -> None:
+    """Before an engine reads files, their footers are compared, once; a page is compared when it is read."""
+    a, id = team.machine(), new_id()
+    a.commit(id, written(a, id, NESTS))
+    (path,) = paths(a, NESTS)
+    b = team.machine("b")
+    assert b.dataset(NESTS, [path]).to_table().to_pylist() == [{"place": id}]
+    there = team.root / "warehouse" / "runs" / path
+    data = there.read_bytes()
+    at = (
+        data.index(b"place", len(data) - 8 - int.from_bytes(data[-8:-4], "little"))
+        if where == "footer"
+        else data.index(b"\x28\xb5\x2f\xfd")
+    )
+    there.write_bytes(data[:at] + b"X" + data[at + 1 :])
+    if where == "footer":
+        with pytest.raises(DamagedFile, match="its footer is not the one that was written"):
+            a.dataset(NESTS, [path])
+        b.dataset(NESTS, [path])  # it was compared
+    else:
+        with pytest.raises(OSError, match="CRC checksum verification failed"):
+            a.dataset(NESTS, [path]).to_table()
