@@ -305,6 +305,37 @@ def test_tables_that_machines_make_at_once_are_made_once(team: Team, monkeypatch
         IcebergCommits(team.root / "d", team.place, {}, "birds").refresh()
 
 
+def test_each_table_is_changed_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit changes each of its tables once, and sets its mark before; an expiry changes what it cleans once."""
+    a, grown = team.machine(), IcebergCommits(team.root / "b", team.place, {"birds": GROWN}, "birds")
+    team.opened.append(grown)
+    changes: list[str] = []
+
+    def counted(commits: IcebergCommits) -> None:
+        catalog = commits._space._catalog
+        commit_table = catalog.commit_table
+        monkeypatch.setattr(
+            catalog, "commit_table", lambda of, *given: (changes.append(of.name()[-1]), commit_table(of, *given))[1]
+        )
+
+    def made(then: Callable[[], object]) -> list[str]:
+        changes.clear()
+        then()
+        return [*changes]
+
+    counted(a)
+    id, other = new_id(), new_id()
+    files = written(a, id, BIRDS, NESTS)
+    assert made(lambda: a.commit(id, files)) == ["birds", "nests", "birds"]
+    assert made(lambda: a.commit(new_id(), keys={"a": "1"})) == ["birds"]
+    assert made(lambda: a.commit(other, written(a, other, BIRDS), [files[1].path])) == ["birds", "nests"]
+    assert made(lambda: a.expire(time.time_ns())) == ["nests", "birds", "birds"]
+    assert made(lambda: a.expire(time.time_ns())) == []
+    grown.close()
+    counted(grown)
+    assert made(grown.prepare) == ["birds"]
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_commit_forgets_old_snapshots(team: Team, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
     """Tables that many commits changed have few snapshots all the same."""
