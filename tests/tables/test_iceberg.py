@@ -608,8 +608,9 @@ def test_engines_get_no_rows_of_a_changed_file(team: Team, where: str) -> None:
     )
     there.write_bytes(data[:at] + b"X" + data[at + 1 :])
     if where == "footer":
-        with pytest.raises(DamagedFile, match="its footer is not the one that was written"):
-            a.dataset(NESTS, [path])
+        for ask in (lambda: a.dataset(NESTS, [path]), lambda: a.frame("nests", [path])):
+            with pytest.raises(DamagedFile, match="its footer is not the one that was written"):
+                ask()
         b.dataset(NESTS, [path])  # it was compared
     else:
         with pytest.raises(OSError, match="CRC checksum verification failed"):
