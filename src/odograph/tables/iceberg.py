@@ -397,7 +397,6 @@ class IcebergCommits:
                 transaction.remove_properties(*[_OUT + name for name in old])
                 if made(transaction):
                     break
-            self._space.load(self._truth_name)
             return paths
 
 
