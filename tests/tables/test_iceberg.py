@@ -385,7 +385,7 @@ def test_a_table_has_a_name_that_all_catalogs_take(team: Team) -> None:
     assert named("World Rows/ä") == ("runs", "world_rows__")
     assert named("x" * 128) == ("runs", "x" * 128)
     long = "x" * 127 + "Y" * 2
-    assert named(long) == ("runs", f"{'x' * 95}_{content_hash(long)[:32]}")
+    assert named(long) == ("runs", f"{'x' * 95}_{content_hash(long)}")
 
 
 def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,6 +478,15 @@ def test_questions_are_answered_as_of_the_last_look(team: Team) -> None:
     a.close()
     assert (a.last("birds"), a.key("k"), len(a.commits()), len(paths(a, BIRDS))) == (2, "2", 2, 2)
     assert c.key("k") == "1" and c.find(second).seq == 2 and c.key("k") == "2"  # type: ignore[union-attr]
+
+
+def test_what_stays_beside_a_file_that_goes_is_no_news(team: Team) -> None:
+    """A file keeps the number of its commit where the list that names it is written anew."""
+    a, id = team.machine(), new_id()
+    files = [*written(a, f"x-{id}", BIRDS), *written(a, id, BIRDS)]
+    assert a.commit(id, files) == 1 and a.commit(new_id(), [], [files[0].path]) == 2
+    assert [one.added for one in a.files("birds")] == [1]
+    assert paths(a, BIRDS) == [files[1].path] and paths(a, BIRDS, 1) == []
 
 
 def test_files_of_made_commits_are_as_of_the_last_look(team: Team) -> None:

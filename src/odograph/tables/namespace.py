@@ -21,7 +21,7 @@ import msgspec
 from ..codec import content_hash
 from ..errors import MissingExtra, NewerStore, OdographError, StoreError
 from .files import DataFile, Opened, lost
-from .schema import Table, arrow
+from .schema import Table
 from .shared import Shared, catalog_of, unanswered
 
 #: In the summary of a snapshot: the commit that made it.
@@ -99,7 +99,7 @@ class Namespace:
     def _identifier(self, name: str) -> tuple[str, ...]:
         """What a table is called in the catalog: lower case, digits and _, of 128 characters at most, which all catalogs take."""
         plain = re.sub(r"[^a-z0-9_]", "_", name.lower())
-        return (*self._shared.names, plain if len(plain) <= _NAME else f"{plain[: _NAME - 33]}_{content_hash(name)[:32]}")
+        return (*self._shared.names, plain if len(plain) <= _NAME else f"{plain[: _NAME - 33]}_{content_hash(name)}")
 
     def load(self, name: str) -> Any:
         """A table as it is now; None where there is none. Raises StoreError for a table of somebody else, NewerStore."""
@@ -339,7 +339,6 @@ class Namespace:
 
     def dataset(self, table: Table, paths: Iterable[str]) -> Any:
         """Files of a table as an Arrow dataset, which compares pages with their checksums."""
-        arrow()
         import pyarrow.dataset as datasets
         from pyiceberg.io.pyarrow import PyArrowFileIO
 
