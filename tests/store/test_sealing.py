@@ -349,8 +349,10 @@ def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) 
         assert writer.stdin is not None and writer.stdout is not None
         for count in range(1, 4):
             writer.stdout.readline()
-            found = store.seal()
+            told: list[tuple[int, int]] = []
+            found = store.seal(progress=lambda *of, told=told: told.append(of))
             assert (found.trajectories, found.left) == (1, 1)
+            assert told == [(found.journal_bytes, found.journal_bytes)]
             began = [(store.root / "lake" / name).stat().st_mtime_ns for name in ("records", "README.md")]
             assert store.seal().left == 1
             assert [(store.root / "lake" / name).stat().st_mtime_ns for name in ("records", "README.md")] == began

@@ -51,7 +51,10 @@ def test_bytes_are_taken_once_and_give_the_same_trajectory(tmp_path: Path) -> No
     first, *rest = lines(data)
     with receiving(tmp_path / "server") as server:
         assert server.size(name) == 0
+        assert not (tmp_path / "server").exists()  # a question makes no file
         assert server.take(name, 0, first) == len(first)
+        assert server.take(name, len(first), b"") == len(first)  # which says that its writer is alive
+        assert server.sync("f" * 19) == 0
         for wrong in (0, len(first) - 1, len(data)):
             with pytest.raises(Elsewhere) as refused:
                 server.take(name, wrong, b"".join(rest))
@@ -93,6 +96,8 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
                 server.take(name, 0, wrong)
         with pytest.raises(odograph.NewerStore):
             server.take(name, 0, head.replace(b'"schema_version":1', b'"schema_version":999'))
+        server.done(name)
+        assert not (tmp_path / "server").exists()
         assert server.take(name, 0, data) == len(data)
 
 
@@ -313,9 +318,25 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         next((tmp_path / "server" / "journal").iterdir()).unlink()  # somebody deleted the file: all is sent again
         assert server.size(name) == 0
         assert server.take(name, 0, data) == len(data)
+        kept, ends = os.dup(server._held[name].fd), os.pipe()
+        os.dup2(ends[1], server._held[name].fd)  # of which no disk takes what was written
+        with pytest.raises(StoreError, match=f"the server can't write journal {name}: Invalid"):
+            server.sync(name)
+        os.dup2(kept, server._held[name].fd)
+        for fd in (kept, *ends):
+            os.close(fd)
         server.done(name)
         with pytest.raises(InvalidInput, match=f"journal {name} is complete here"):
             server.take(name, len(data), data)
+
+    def refuse() -> None:
+        raise StoreError("nothing may be written now")
+
+    closed = Receiving(tmp_path / "closed", refuse)
+    with pytest.raises(StoreError, match="may be written"):
+        closed.take(name, 0, data)
+    closed.close()
+    assert not (tmp_path / "closed").exists()
     (tmp_path / "server" / "shipped").mkdir()
     (tmp_path / "server" / "shipped" / other).write_text("many")
     (tmp_path / "odd").mkdir()
