@@ -31,6 +31,7 @@ from odograph.cli import main
 from odograph.store import committing, compacting, layout, sealing
 from odograph.store import lake as lake_module
 from odograph.tables import files
+from odograph.tables.folder import FolderCommits
 from odograph.types import Action
 from tests.threads import to_a_thread
 
@@ -775,6 +776,9 @@ def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store
     opened: list[str] = []
     real = lake_module.Lake.open
     monkeypatch.setattr(lake_module.Lake, "open", lambda lake, path, *a, **k: (opened.append(path), real(lake, path, *a, **k))[1])
+    looked: list[str] = []
+    wrong = FolderCommits.wrong
+    monkeypatch.setattr(FolderCommits, "wrong", lambda commits, keys: (looked.append(keys), wrong(commits, keys))[1])
     counts, first = [], fill(store, 1)[0]
     for _ in range(8):
         opened.clear()
@@ -782,6 +786,7 @@ def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store
         counts.append(len(opened))
         fill(store, 1)
     assert counts[3] == counts[7]
+    assert len(looked) == 1  # which reads all commits
     store.append(first).reward(7.0)
     store.seal()
     assert store.trajectory(first).rewards[-1].value == 7.0
