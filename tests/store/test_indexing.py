@@ -254,3 +254,18 @@ def test_what_is_appended_happened_inside_of_the_start(store: odograph.Store, pi
         if pieces:
             assert store.count() > 1
     assert [s.id for s in store.summaries()] == ["b", "a", "c", run.id]
+
+
+def test_a_field_of_the_wrong_type_costs_itself_in_lists_too(store: odograph.Store) -> None:
+    """All other fields of its line count, in a list as in the trajectory, and nothing is told as damaged."""
+    run = store.record(task="t")
+    run.finish()
+    store.close()
+    line = (
+        f'{{"kind":"action","trajectory":"{run.id}","id":"x","seq":99,"time":{10**18},"step":"five","name":"look","ok":true}}\n'
+    )
+    with next((store.root / "journal").glob("*.jsonl")).open("a") as file:
+        file.write(line)
+    (summary,) = store.summaries()
+    assert (summary.actions, store.used([run.id])[run.id].uses, store.damages()) == (1, [("action", "look")], [])
+    assert [action.name for action in store.trajectory(run.id).actions] == ["look"]
