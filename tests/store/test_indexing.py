@@ -237,3 +237,35 @@ def test_what_several_gave_under_one_name_is_averaged(store: odograph.Store) -> 
     store.add([Start(trajectory="t", task="q", id="s", time=1), *(Reward(trajectory="t", **one) for one in about)])
     (summary,) = store.summaries()
     assert summary.reward == store.trajectory("t").reward == 6.0
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_what_is_appended_happened_inside_of_the_start(store: odograph.Store, pieces: bool) -> None:
+    """... whatever was listed first of a run. Of sessions that began at one time the one that was recorded later is the newer one."""
+    with store.record(task="t") as run:
+        if pieces:
+            assert store.count() == 1
+        run.note(1)
+    store.append(run.id).note(2)
+    t = store.trajectory(run.id)
+    assert [note.parent for note in t.notes] == [t.start.id] * 2
+    for id in ("b", "a", "c"):
+        store.add([Start(trajectory=id, task=id, id=f"{id}0", source_time=10**18)])
+        if pieces:
+            assert store.count() > 1
+    assert [s.id for s in store.summaries()] == ["b", "a", "c", run.id]
+
+
+def test_a_field_of_the_wrong_type_costs_itself_in_lists_too(store: odograph.Store) -> None:
+    """All other fields of its line count, in a list as in the trajectory, and nothing is told as damaged."""
+    run = store.record(task="t")
+    run.finish()
+    store.close()
+    line = (
+        f'{{"kind":"action","trajectory":"{run.id}","id":"x","seq":99,"time":{10**18},"step":"five","name":"look","ok":true}}\n'
+    )
+    with next((store.root / "journal").glob("*.jsonl")).open("a") as file:
+        file.write(line)
+    (summary,) = store.summaries()
+    assert (summary.actions, store.used([run.id])[run.id].uses, store.damages()) == (1, [("action", "look")], [])
+    assert [action.name for action in store.trajectory(run.id).actions] == ["look"]

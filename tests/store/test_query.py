@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,12 @@ def test_the_documented_questions_are_answered(store: odograph.Store, sealed: bo
 
 
 def test_answers_come_as_arrow_and_pandas(store: odograph.Store) -> None:
-    """An answer is an Arrow table or a DataFrame where that is asked for; parameters are by position or by name."""
+    """An answer is an Arrow table or a DataFrame where that is asked for; parameters are by position or by name. DuckDB's advice to
+    who holds a connection is none for who asks a store."""
     fill(store)
-    assert store.sql("select id from trajectories").arrow().num_rows == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.sql("select id from trajectories").arrow().num_rows == 6
     assert list(store.sql("select agent from trajectories where agent=$a", {"a": "agent-1"}).pandas()["agent"]) == ["agent-1"] * 3
 
 
@@ -354,6 +358,15 @@ def test_a_query_that_is_none_is_told(store: odograph.Store, query: Any, given: 
     """A query that is no text, and parameters that are no list or dict, are refused in a sentence."""
     with pytest.raises(odograph.InvalidInput, match=r"a query is a text|parameters are a list"):
         store.sql(query, given)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [("select 1; select 2", "SELECT, SELECT"), ("delete from facts", "DELETE"), ("", "none"), ("--", "none")]
+)
+def test_what_is_not_one_select_is_named(store: odograph.Store, query: str, found: str) -> None:
+    """The refusal says which statements there are."""
+    with pytest.raises(odograph.InvalidInput, match=rf"a query is one SELECT; found {found}$"):
+        store.sql(query)
 
 
 def test_a_mistake_that_names_parquet_is_no_damage(store: odograph.Store) -> None:
