@@ -575,6 +575,8 @@ def test_a_table_that_somebody_drops_is_told_and_made_anew(team: Team, table: Ta
     ):
         a.commit(id, written(a, id, BIRDS, NESTS))
     assert paths(a, NESTS) == []
+    with pytest.raises(StoreError, match=rf"^file://\S+ has no table '{table.name}'$"):
+        a.source(f"{table.name}/gone.parquet")
     a.prepare()
     assert a.commit(id, written(a, id, BIRDS, NESTS)) == 1
     assert paths(a, NESTS) == [f"nests/{id}.parquet"]
