@@ -817,7 +817,7 @@ def test_responses_over_a_websocket(store: odograph.Store) -> None:
             socket.send(json.dumps({"type": "response.completed", "response": response}))
 
     with server.serve(answer, "127.0.0.1", 0) as serving:
-        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
         url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
         client = openai.OpenAI(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x")
         client = odograph.wrap(odograph.wrap(client))  # twice is once
@@ -875,7 +875,7 @@ def test_a_websocket_that_ends_in_the_middle_of_a_call(store: odograph.Store, ki
         await got(socket.close())
 
     with server.serve(answer, "127.0.0.1", 0) as serving:
-        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
         url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
         client = odograph.wrap(kind(base_url=f"http://{url}", websocket_base_url=f"ws://{url}", api_key="x"))
         with store.record(task="x") as run:

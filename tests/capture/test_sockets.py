@@ -28,7 +28,7 @@ def serving(answer: Callable[[dict[str, Any]], list[Any]]) -> Iterator[dict[str,
                 socket.send(event if isinstance(event, str | bytes) else json.dumps(event))
 
     with server.serve(talk, "127.0.0.1", 0) as serving:
-        threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
         url = f"127.0.0.1:{serving.socket.getsockname()[1]}/v1"
         if not hasattr(openai.OpenAI(api_key="x").responses, "connect"):
             pytest.skip("this openai SDK has no WebSockets")
