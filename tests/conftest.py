@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from importlib.util import find_spec
@@ -28,12 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))
-
-
-def pytest_collection_finish() -> None:
-    """What the collection loaded stays: Python's collector need not look at half a million objects again, nor a fork copy them."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture
