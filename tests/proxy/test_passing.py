@@ -196,7 +196,7 @@ def test_an_answer_without_a_body_ends_with_its_head(store: odograph.Store, stat
     """The client sees the end of such an answer in its head: so the head waits until the call is on record."""
     with Wire(lambda head, body: [head_of(0, status=status)]) as up, Proxy(store, [up.url]) as proxy:
         gate = threading.Event()
-        proxy._recording._thread.submit(gate.wait)
+        proxy._recording._submit(gate.wait)
         place = urlsplit(proxy.url)
         with socket.create_connection((place.hostname, place.port)) as client:
             client.sendall(
@@ -472,7 +472,7 @@ def test_the_first_event_waits_for_its_record_where_it_is_the_last(
             return client
 
         held = threading.Event()
-        proxy._recording._thread.submit(held.wait, 60)  # nothing is recorded meanwhile
+        proxy._recording._submit(held.wait, 60)  # nothing is recorded meanwhile
         with asked(last) as ended, asked(other) as running:
             got = b""
             while other.encode() not in got:
@@ -489,6 +489,34 @@ def test_the_first_event_waits_for_its_record_where_it_is_the_last(
                 got += ended.recv(65536)
             assert proxy.recorded == 1
             goes.set()
+
+
+def test_a_small_call_alone_wakes_no_thread(store: odograph.Store) -> None:
+    """It is recorded at once, unless the thread has something to do, which comes first. A large one never keeps others waiting."""
+    goes = threading.Event()
+
+    def asked(size: int) -> None:
+        body = {"model": "m", "messages": [{"role": "user", "content": "x" * size}]}
+        post(proxy.url, "/t/a/v1/chat/completions", json.dumps(body).encode())
+
+    with Wire(lambda head, body: json_answer(chat_body())) as up, Proxy(store, [up.url]) as proxy:
+        recording = proxy._recording
+        recording._thread.submit(goes.wait, 60)  # of which the recording does not know
+        asked(10)
+        assert proxy.recorded == 1
+        large = threading.Thread(target=asked, args=(1 << 17,))
+        large.start()
+        until(lambda: bool(recording._ended))
+        goes.set()
+        large.join()
+        goes.clear()
+        recording._submit(goes.wait, 60)
+        small = threading.Thread(target=asked, args=(10,))
+        small.start()
+        until(lambda: bool(recording._ended))
+        goes.set()
+        small.join()
+    assert len(one(store).llm_calls) == 3
 
 
 def test_a_client_that_goes_before_the_first_event_leaves_a_call_with_its_status(store: odograph.Store) -> None:

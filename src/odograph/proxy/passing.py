@@ -88,6 +88,11 @@ class Passing(Exchange):
         self._cut = False
         self._swallowing = threading.RLock()
 
+    @property
+    def size(self) -> int:
+        """How many bytes its request and its response have."""
+        return self.asked_size + self._answer_size
+
     def since(self, started: int, clock: int) -> None:
         """It began earlier: nanoseconds since 1970, and of the performance counter."""
         self.started, self._clock = started, clock

@@ -1,12 +1,17 @@
-"""Calls that have passed -> the store, in a thread of their own, so that no call waits for the record of another."""
+"""Calls that have passed -> the store, in a thread of their own, so that no call waits for the record of another.
+
+A small call that passes alone is recorded at once: nobody waits for its record but its client, and to wake a thread takes longer
+than the record.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,16 +26,20 @@ from .placing import Placer
 from .senders import sender
 
 T = TypeVar("T")
+_SMALL = 1 << 16  # bytes of a call that are recorded in a millisecond
 _MOST_RUNS = 100  # whose WebSockets' histories are kept
 
 
 class Recording:
-    """The one thread that writes. Its `placer` is used in that thread alone."""
+    """Who writes: one thread, or whoever has `_writing`. Its `placer` is used by nobody else."""
 
     def __init__(self, store: Store) -> None:
         self.store: Store = store
         self.placer: Placer = Placer(store)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="odograph-proxy")
+        self._writing = threading.Lock()
+        #: One for each job that the thread has yet to do.
+        self._jobs: list[None] = []
         self._later = Later()
         #: Calls that ended: each with what its recording is told to. Many may end at once, and one job of the thread takes them.
         self._ended: deque[tuple[Passing, BaseException | None, asyncio.Future[None]]] = deque()
@@ -65,13 +74,24 @@ class Recording:
         """What a request's upstream is chosen by: its run, else its session."""
         return address.run or sender(headers).session
 
+    def _submit(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        def job() -> T:
+            with self._writing:
+                try:
+                    return fn(*args, **kwargs)
+                finally:
+                    self._jobs.pop()
+
+        self._jobs.append(None)
+        return self._thread.submit(job)
+
     async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Calls a function in the thread."""
-        return await asyncio.shield(asyncio.wrap_future(self._thread.submit(fn, *args, **kwargs)))
+        return await asyncio.shield(asyncio.wrap_future(self._submit(fn, *args, **kwargs)))
 
     def call(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Calls a function in the thread, for callers that have no event loop."""
-        return self._thread.submit(fn, *args, **kwargs).result()
+        return self._submit(fn, *args, **kwargs).result()
 
     async def quietly(self, fn: Callable[..., Any], *args: Any) -> None:
         """`run`, where a fault costs the record and not the call."""
@@ -82,17 +102,23 @@ class Recording:
 
     def look(self, call: Passing) -> None:
         """Takes a call's request apart, in the thread."""
-        self._thread.submit(call.look)
+        self._submit(call.look)
 
-    async def finish(self, call: Passing, error: BaseException | None = None) -> None:
-        """Returns when the call is in the store."""
+    async def finish(self, call: Passing, error: BaseException | None = None, alone: bool = False) -> None:
+        """Returns when the call is in the store. `alone`: no other call passes."""
         loop = asyncio.get_running_loop()
         call.ended = time.time_ns()
+        if alone and call.size <= _SMALL and not self._jobs and self._writing.acquire(blocking=False):
+            try:
+                _quietly(call, error)
+            finally:
+                self._writing.release()
+            return
         recorded = loop.create_future()
         self._ended.append((call, error, recorded))
         if not self._at_work:
             self._at_work = True
-            self._thread.submit(self._record, loop)
+            self._submit(self._record, loop)
         await recorded
 
     def _record(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,7 +146,7 @@ class Recording:
     def soon(self, call: Passing) -> None:
         """Records a call whose client is gone."""
         call.ended = time.time_ns()
-        self._thread.submit(_quietly, call)
+        self._submit(_quietly, call)
 
     def close(self) -> None:
         """Everything that was submitted is done."""

@@ -198,7 +198,7 @@ class Door:
             return refusal(refused)
         except ConnectionError as error:
             if way.call is not None:
-                await self._recording.finish(way.call, error)
+                await self._finish(way.call, error)
             self.traffic.counts["upstream", "failed"] += 1
             return refusal(Refused(502, "upstream", str(error)))
         finally:
@@ -345,7 +345,7 @@ class Door:
         response, connected = Response(status=answer.status, reason=answer.reason, headers=kept), True
         if call is not None and answer.at_eof():  # no body follows: the head is the end
             call.done = True
-            await self._recording.finish(call)
+            await self._finish(call)
         try:
             writer = await response.prepare(request)
             if writer is not None and (stripped is not None or answer.waits):
@@ -361,7 +361,7 @@ class Door:
                 data = await answer.readany()
             except Broken as error:  # the client has a part of it: nothing may follow
                 if way.call is not None:
-                    await self._recording.finish(way.call, error)
+                    await self._finish(way.call, error)
                 self.traffic.counts["upstream", "failed"] += 1
                 if request.transport is not None:
                     request.transport.close()
@@ -380,7 +380,7 @@ class Door:
                 ends = await self._recording.run(call.swallow, data) if large else call.took(data)
                 call.done = over
                 if ends or over:  # this piece waits for the record: the end of the body mostly comes meanwhile, and goes with it
-                    await self._recording.finish(call)
+                    await self._finish(call)
                     done = answer.at_eof()
             if passed and not done:
                 connected = await _write(response, passed)
@@ -391,11 +391,14 @@ class Door:
                     call.fold()
         if (call := way.call) is not None and not call.over:
             call.done = done
-            await self._recording.finish(call)
+            await self._finish(call)
         if connected:
             with contextlib.suppress(ConnectionError):
                 await response.write_eof(passed if stripped is None else passed + stripped.feed(b"", True))
         return response
+
+    async def _finish(self, call: Passing, error: BaseException | None = None) -> None:
+        await self._recording.finish(call, error, alone=self.traffic.busy == 1)
 
     def _look(self, way: _Way, call: Passing) -> None:
         """Takes a request apart, in the thread that records if it is large."""
