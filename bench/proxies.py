@@ -234,7 +234,7 @@ async def _measured(urls: dict[str, tuple[str, int]], quick: bool) -> dict[str, 
             for name in urls if number % 2 else reversed(urls):
                 load, into, pid = loads[name], samples[name], urls[name][1]
                 into["rested"].append((await load.alone(1))[0])  # the first after the turns of the others
-                await load.alone(10)
+                await load.alone(60)  # until the system has found the processes their places
                 into["first"] += await load.alone(40 * scale)
                 into["whole"] += await load.alone(20 * scale, False)
                 waves = 2 if name == "LiteLLM" else 8  # a wave takes it 2 seconds
