@@ -59,7 +59,10 @@ _EDITS = ["tests/lineage/test_review.py", "tests/runtime/test_edits.py", "tests/
 _SECRETS = ["tests/test_redact.py", "tests/test_secret_shapes.py"]
 #: What is broken, and the tests that must notice.
 ROOMS = {
-    "store": (["store"], ["tests/store", *_ASKING, "tests/capture/test_record.py", "tests/capture/test_ends.py", *_PACKING, *_SECRETS]),
+    "store": (
+        ["store"],
+        ["tests/store", *_ASKING, "tests/capture/test_record.py", "tests/capture/test_ends.py", *_PACKING, *_SECRETS],
+    ),
     "tables": (["tables"], ["tests/tables", "tests/store", "tests/worlds/test_store.py", "tests/worlds/test_shared.py"]),
     "capture": (
         ["capture"],
