@@ -83,7 +83,15 @@ class FolderCommits:
                 self._refuse_others(db)
             if version == 0:
                 db.execute("pragma page_size=1024")  # of a small store it is seven pages
-            db.execute("pragma journal_mode=wal")
+            until = time.monotonic() + _BUSY_SECONDS
+            while True:
+                try:
+                    db.execute("pragma journal_mode=wal")
+                    break
+                except sqlite3.OperationalError:  # SQLite does not wait where another process makes the file at this moment
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
             db.execute("pragma synchronous=full")  # a commit is the truth: journals go once it returned
             if version == 0:
                 db.execute("begin immediate")
