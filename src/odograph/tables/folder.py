@@ -45,6 +45,19 @@ create table lake(id text not null)
 """
 
 
+def _to_wal(db: sqlite3.Connection) -> None:
+    """SQLite does not wait here where another process makes the file at this moment."""
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("pragma journal_mode=wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
 class FolderCommits:
     """The commits of the lake in a folder: `commits.sqlite` beside the files."""
 
@@ -83,15 +96,7 @@ class FolderCommits:
                 self._refuse_others(db)
             if version == 0:
                 db.execute("pragma page_size=1024")  # of a small store it is seven pages
-            until = time.monotonic() + _BUSY_SECONDS
-            while True:
-                try:
-                    db.execute("pragma journal_mode=wal")
-                    break
-                except sqlite3.OperationalError:  # SQLite does not wait where another process makes the file at this moment
-                    if time.monotonic() > until:
-                        raise
-                    time.sleep(0.01)
+            _to_wal(db)
             db.execute("pragma synchronous=full")  # a commit is the truth: journals go once it returned
             if version == 0:
                 db.execute("begin immediate")
