@@ -26,7 +26,7 @@ from .placing import Placer
 from .senders import sender
 
 T = TypeVar("T")
-_SMALL = 1 << 16  # bytes of a call that are recorded in a millisecond
+_SMALL = 1 << 16  # bytes of a call whose record keeps no new call waiting
 _MOST_RUNS = 100  # whose WebSockets' histories are kept
 
 
