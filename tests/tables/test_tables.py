@@ -10,10 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -754,20 +752,3 @@ def _file(root: Path, path: str) -> Any:
     from odograph.tables.files import data_file
 
     return data_file("birds", path, root / path)
-
-
-def test_many_that_make_a_list_at_once_make_one(tmp_path: Path) -> None:
-    """Whoever comes while another makes the list waits for it, and finds the same list."""
-    for number in range(30):
-        lists = [FolderCommits(tmp_path / str(number)) for _ in range(4)]
-        begin = threading.Barrier(len(lists))
-
-        def named(one: FolderCommits, begin: threading.Barrier = begin) -> str:
-            begin.wait()
-            one.prepare()
-            return one.id
-
-        with ThreadPoolExecutor(len(lists)) as threads:
-            assert len(set(threads.map(named, lists))) == 1
-        for one in lists:
-            one.close()

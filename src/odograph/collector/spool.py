@@ -18,6 +18,7 @@ import msgspec
 
 from ..errors import StoreError
 from ..spans import TraceSpan, groups, session_of
+from ..tables.wal import to_wal
 
 _TABLES = """
 create table if not exists spans (trace text, id text, log integer, body blob, unique (trace, id, log));
@@ -47,7 +48,7 @@ class Spool:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = sqlite3.connect(self._path, timeout=30, check_same_thread=False, isolation_level=None)
-            self._db.execute("pragma journal_mode = wal")
+            to_wal(self._db)
             self._db.execute("pragma synchronous = normal")
             self._db.executescript(_TABLES)
         except (OSError, sqlite3.Error) as error:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from .. import forking, guard
 from ..errors import StoreError
+from ..tables.wal import to_wal
 from .indexing import Batch, tell_damage
 from .journal import file_mode
 from .lake import Lake, Part
@@ -97,7 +98,7 @@ class Kept:
 
     def _prepared(self, db: sqlite3.Connection) -> sqlite3.Connection:
         functions(db)
-        db.execute("pragma journal_mode=wal")
+        to_wal(db)
         db.execute("pragma synchronous=normal")
         with transaction(db):
             version = db.execute("pragma user_version").fetchone()[0]

@@ -21,6 +21,7 @@ from ..errors import NewerStore, StoreError
 from .commits import Commit, Conflict, Live
 from .files import DataFile, Footer, crc_of, data_file, footer_of, is_private, properties_json, properties_of, refused
 from .schema import Table
+from .wal import to_wal
 
 _VERSION = 1
 _BUSY_SECONDS = 30.0
@@ -43,19 +44,6 @@ create index files_of on files(tbl, added);
 create table keys(name text primary key, value text) without rowid;
 create table lake(id text not null)
 """
-
-
-def _to_wal(db: sqlite3.Connection) -> None:
-    """SQLite does not wait here where another process makes the file at this moment."""
-    until = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            db.execute("pragma journal_mode=wal")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                raise
-            time.sleep(0.01)
 
 
 class FolderCommits:
@@ -96,7 +84,7 @@ class FolderCommits:
                 self._refuse_others(db)
             if version == 0:
                 db.execute("pragma page_size=1024")  # of a small store it is seven pages
-            _to_wal(db)
+            to_wal(db)
             db.execute("pragma synchronous=full")  # a commit is the truth: journals go once it returned
             if version == 0:
                 db.execute("begin immediate")
@@ -467,14 +455,12 @@ class FolderCommits:
             commits.setdefault(footer.commit, {})[name] = path
             if footer.files:
                 footers[footer.commit] = footer
-        while True:  # what a merge that was never made was to take out is not taken out
+        never = [""]
+        while never:  # what a merge that was never made was to take out is not taken out
             replaced = {path for footer in footers.values() for path in footer.replaces}
             missing = {id: set(footer.files) - replaced - commits[id].keys() for id, footer in footers.items()}
             never = [id for id, footer in footers.items() if missing[id] and elsewhere(footer)]
-            if not never:
-                break
-            for id in never:
-                del footers[id]
+            footers = {id: footer for id, footer in footers.items() if id not in never}
         made = files = 0
         for id in sorted(commits, key=lambda id: _order(id, footers[id].properties if id in footers else {})):
             there, said = commits[id], footers.get(id)
