@@ -17,6 +17,7 @@ import pytest
 import odograph
 from odograph.cli import COMMANDS, parser
 from odograph.cli.terminal import cells
+from tests.terminal import rest_of
 
 ROOT = Path(__file__).parent.parent.parent
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31mred\x9b\u202egnp.exe\x00\r日本語テキスト" * 3
@@ -323,15 +324,7 @@ def on_a_terminal(args: list[str], **env: str) -> str:
         os.execvpe(
             sys.executable, [sys.executable, "-m", "odograph", *args], {**inherited, "TERM": "xterm", "PAGER": "cat", **env}
         )
-    out = b""
-    while True:
-        try:
-            data = os.read(fd, 65536)
-        except OSError:
-            break
-        if not data:
-            break
-        out += data
+    out = rest_of(fd)
     os.waitpid(pid, 0)
     os.close(fd)
     return out.decode()

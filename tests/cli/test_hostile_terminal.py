@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import odograph
+from tests.terminal import rest_of
 
 #: Nothing of ours is painted in one colour twice.
 _THEIRS = "\x1b[35m\x1b[35m"
@@ -67,12 +68,7 @@ def output(commands: list[list[str]], where: Path, tty: bool) -> list[str]:
         ours, theirs = pty.openpty()
         process = subprocess.Popen(program, stdout=theirs, stderr=theirs, env=env)
         os.close(theirs)
-        data = b""
-        try:
-            while piece := os.read(ours, 65536):
-                data += piece
-        except OSError:  # Linux says so when the other side is closed
-            pass
+        data = rest_of(ours)
         os.close(ours)
         process.wait()
         assert _THEIRS not in data.decode()  # a colour of content is content

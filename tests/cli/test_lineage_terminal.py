@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import odograph
+from tests.terminal import rest_of
 
 pty = pytest.importorskip("pty")
 
@@ -20,15 +21,7 @@ def on_a_terminal(*command: str, **env: str) -> str:
     run = [sys.executable, "-m", "odograph", *command]
     with subprocess.Popen(run, stdout=slave, stderr=slave, env={"TERM": "xterm", **os.environ, **env}) as process:
         os.close(slave)
-        out = b""
-        while True:
-            try:
-                piece = os.read(master, 65536)
-            except OSError:  # how a terminal ends on Linux
-                piece = b""
-            if not piece:
-                break
-            out += piece
+        out = rest_of(master)
         os.close(master)
     assert process.returncode == 0, out
     return out.decode()

@@ -15,6 +15,7 @@ import pytest
 import odograph
 from odograph import shown
 from odograph.cli import main
+from tests.terminal import rest_of
 
 TIDES = "at\n" * 100 + "noon"
 
@@ -186,12 +187,7 @@ def test_a_pager_on_a_terminal(store: odograph.Store, team: str, tmp_path: Path)
             os.execvpe(
                 sys.executable, [sys.executable, "-m", "odograph", "--store", str(store.root), "show", team, "--full"], env
             )
-        out = b""
-        try:
-            while data := os.read(fd, 65536):
-                out += data
-        except OSError:  # Linux says so when the other side is closed
-            pass
+        out = rest_of(fd)
         os.close(fd)
         return out.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 

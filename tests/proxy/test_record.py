@@ -21,6 +21,7 @@ from odograph.errors import InvalidInput
 from odograph.proxy import agents
 from tests.llm_server import Answer, LLMServer
 from tests.proxy.wire import Wire, json_answer
+from tests.terminal import rest_of
 from tests.threads import to_a_thread
 from tests.waiting import until
 
@@ -216,11 +217,7 @@ def test_the_terminal_is_the_programs(tmp_path: Path) -> None:
         while b"tty" not in seen:
             seen += os.read(fd, 1000)
         os.write(fd, b"\x03")
-        try:
-            while more := os.read(fd, 1000):
-                seen += more
-        except OSError:  # the terminal's other end is closed
-            pass
+        seen += rest_of(fd)
         _, status = os.waitpid(pid, 0)
     assert b"interrupted" in seen and b"Traceback" not in seen and os.waitstatus_to_exitcode(status) == 0, seen
 
