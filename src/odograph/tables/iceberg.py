@@ -322,15 +322,7 @@ class IcebergCommits:
         """Takes out what a commit brought that can't be made, and its mark."""
         for name in others:
             self._space.take_out(name, lambda path: _commit_of(path) == id[-_ID:])
-        for _ in tries():
-            if _MARK + id not in self._truth.metadata.properties:
-                return
-            transaction = self._truth.transaction()
-            transaction.remove_properties(_MARK + id)
-            done = made(transaction)
-            self._space.load(self._truth_name)
-            if done:
-                return
+        self._drop({_MARK + id})
 
     def upload(self, file: DataFile, local: Path) -> None:
         """Puts a file of this machine into the storage, where it is not there whole. A commit with the file comes later."""
@@ -392,12 +384,24 @@ class IcebergCommits:
                 return []
             for path in paths:
                 self._space.delete(path)
-            for _ in tries():
-                transaction = self._space.load(self._truth_name).transaction()
-                transaction.remove_properties(*[_OUT + name for name in old])
-                if made(transaction):
-                    break
+            self._drop({_OUT + name for name in old})
             return paths
+
+    def _drop(self, names: set[str]) -> None:
+        """Takes properties out of the truth, of which another machine may take out some at the same time."""
+        for _ in tries():
+            truth = self._space.load(self._truth_name)
+            there = names & truth.metadata.properties.keys() if truth is not None else ()
+            if not there:
+                return
+            transaction = truth.transaction()
+            transaction.remove_properties(*there)
+            try:
+                if made(transaction):
+                    return
+            except Exception:
+                if not self._space.is_changed(self._truth_name, truth):
+                    raise
 
 
 def _live(table: str, entries: Iterable[Entry]) -> list[Live]:
