@@ -295,6 +295,10 @@ def test_who_is_alive_when_a_server_starts(tmp_path: Path, monkeypatch: pytest.M
     with receiving(tmp_path / "server") as server:
         server.take(name, 0, data)
         assert server._held[name].until > time.monotonic()
+        os.utime(server._held[name].path, (0, 0))
+        server.take(name, len(data), b"")  # which says that its writer is there, and brings nothing
+    with receiving(tmp_path / "server") as server:
+        assert server.alive() == 1
     with odograph.open(tmp_path / "server") as store:
         store.record(task="here").finish()
     (path,) = (tmp_path / "server" / "journal").glob(f"{name}.*")
