@@ -284,7 +284,6 @@ class Shipping:
         with suppress(Unreached, Refusal, NotFound, InvalidInput):
             self.line.post("journal", name, "done")
 
-
     def _size(self, answer: Any) -> int:
         """How many bytes of a journal a server says that it has."""
         with self.line.understood():
