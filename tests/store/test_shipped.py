@@ -194,6 +194,31 @@ def test_a_writer_that_comes_back_while_its_file_is_deleted(tmp_path: Path, monk
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
 
 
+@pytest.mark.parametrize("before", ["opened", "locked"])
+def test_a_file_that_is_deleted_while_its_writer_comes_back(before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seal deletes the journal of a silent writer in the moment before the server opens or locks the file: the writer is told how
+    much was there, and goes on."""
+    pytest.importorskip("pyarrow")
+    id, name, data = recorded(tmp_path / "client")
+    head = b"".join(lines(data)[:4])
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, head)
+    with odograph.open(tmp_path / "server") as store:
+        with monkeypatch.context() as patch, receiving(tmp_path / "server") as server:
+            server.close()  # which holds the file of a writer that was in touch lately
+            alone = shipped._alone
+            if before == "opened":
+                patch.setattr(server, "_room", lambda name: store.seal())
+            else:
+                patch.setattr(shipped, "_alone", lambda *of: (store.seal(), alone(*of)))
+            assert server.size(name) == len(head)
+            patch.undo()
+            assert not list((tmp_path / "server" / "journal").iterdir())
+            assert server.take(name, len(head), data[len(head) :]) == len(data)
+        with odograph.open(tmp_path / "client") as here:
+            assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+
+
 def test_half_a_line_is_never_sealed(tmp_path: Path) -> None:
     """What a killed server wrote of a line may yet become a line: a seal meanwhile leaves it, and it arrives once."""
     pytest.importorskip("pyarrow")
@@ -319,6 +344,11 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         other = "f" * 19
         with pytest.raises(StoreError, match=f"1 journals are being shipped here, which is the most; {other} has to wait"):
             server.take(other, 0, data.replace(name.encode(), other.encode(), 1))
+        begun = tmp_path / "server" / "journal" / f"{other}.0.0.jsonl"
+        begun.touch()  # also one that goes on with a file that is there
+        with pytest.raises(StoreError, match=f"{other} has to wait"):
+            server.size(other)
+        begun.unlink()
         next((tmp_path / "server" / "journal").iterdir()).unlink()  # somebody deleted the file: all is sent again
         assert server.size(name) == 0
         assert server.take(name, 0, data) == len(data)
