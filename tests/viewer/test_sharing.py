@@ -711,9 +711,22 @@ def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path, monkeypat
     found = subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], stdout=subprocess.PIPE, env=env, check=False)
     assert found.returncode == -signal.SIGKILL
     with opened(server, tmp_path) as store:
-        store.flush()
+        until(lambda: store.health()["unshipped"] == 0)  # it asks for nothing and records nothing
         t = store.trajectory(found.stdout.decode())
         assert len(t.records) == 51 and t.status == "unterminated"
+
+
+def test_a_server_hears_of_a_writer_that_has_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may think for longer than a server waits for a silent writer."""
+    monkeypatch.setattr("odograph.store.shipping._BEAT", 0.1)
+    with serving(tmp_path / "s") as server, opened(server, tmp_path / "local") as store:
+        run = store.record(task="thinks")
+        store.flush()
+        (file,) = (server.root / "journal").iterdir()
+        for _ in range(2):
+            os.utime(file, (0, 0))  # the server notes there when it last heard of the writer
+            until(lambda: file.stat().st_mtime > 0)
+        run.finish("done")
 
 
 def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:
