@@ -514,6 +514,46 @@ def test_redaction_is_the_servers(tmp_path: Path) -> None:
             assert store.trajectory(lost).status == "completed" and not store.damages()
 
 
+def test_no_question_is_answered_without_what_this_process_recorded(tmp_path: Path) -> None:
+    """Where the server takes nothing any more, here as it redacts in another way now, a question says so; so does `health`."""
+    root = tmp_path / "s"
+    with serving(root) as server, opened(server, tmp_path / "local") as store:
+        recorded(store)
+        assert store.count() == 1
+        server.kill()
+        shutil.rmtree(root)
+        odograph.open(root, redact=["p[0-9]{4}w"]).close()
+        server.start()
+        id = recorded(store)
+        for ask in (store.count, lambda: store.trajectory(id), store.flush):
+            with pytest.raises(StoreError, match="redacts in another way"):
+                ask()
+            assert "redacts in another way" in store.health()["unshipped_why"]
+        opened(server, tmp_path / "local").close()
+        server.kill()
+        with opened(server, tmp_path / "local") as other:  # what the server said last holds while it is away
+            recorded(other, "p1234w")
+        assert b"p1234w" not in b"".join(path.read_bytes() for path in tmp_path.glob("local/*/journal/*"))
+
+
+def test_a_server_that_lost_the_end_of_a_journal_gets_it_again(tmp_path: Path) -> None:
+    """Its disk was restored to what it was an hour ago, say, while a writer goes on."""
+    with serving(tmp_path / "s") as server, opened(server, tmp_path / "local") as store:
+        run = store.record(task="goes on")
+        for n in range(5):
+            run.note({"n": n})
+        store.flush()
+        assert store.backend._shipping.beat()  # else the sender behind the run waits longer and longer
+        server.kill()
+        run.note({"n": 5})
+        assert not store.backend._shipping.beat()
+        (file,) = (server.root / "journal").iterdir()
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:3]))
+        server.start()
+        assert [note.data for note in store.trajectory(run.id).notes] == [{"n": n} for n in range(6)]
+        run.finish("done")
+
+
 def _journal(folder: Path) -> tuple[str, str, bytes]:
     with odograph.open(folder) as store:
         id = recorded(store)
