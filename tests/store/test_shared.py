@@ -293,15 +293,15 @@ def test_a_seal_that_others_overtake_is_made_anew_so_often(near: Team, monkeypat
 
 
 @contextmanager
-def dying(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[None]:
-    """The work inside dies at a stage of its commit."""
+def dying(monkeypatch: pytest.MonkeyPatch, where: str, of: Any = iceberg) -> Iterator[None]:
+    """The work inside dies at a stage of its commit, or, of `committing`, of what comes before."""
 
     def die(name: str) -> None:
         if name == where:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(iceberg, "stage", die)
+        patch.setattr(of, "stage", die)
         with pytest.raises(KeyboardInterrupt):
             yield
 
@@ -312,15 +312,8 @@ def test_a_killed_seal_that_others_overtook_is_made_anew(near: Team, monkeypatch
     (id,) = fill(a, 1, steps=1)
     a.seal()
     a.append(id).reward(1.0, name="mine")
-
-    def die(stage: str) -> None:
-        if stage == "trajectories":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(committing, "stage", die)
-        with pytest.raises(KeyboardInterrupt):
-            a.seal()
+    with dying(monkeypatch, "trajectories", committing):
+        a.seal()
     b.append(id).reward(1.0, name="theirs")
     b.seal()
     again = near.machine("a")
@@ -363,6 +356,8 @@ def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: py
         fill(a, 1)
         a.seal()
     before = seen(a)
+    with dying(monkeypatch, "records", committing):  # of whose files one is whole
+        a.compact(grace=0)
     with dying(monkeypatch, "truth"):
         a.compact(grace=0)
     count = "select count(*) as n, count(distinct trajectory) as t from facts"
@@ -371,6 +366,7 @@ def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: py
         assert machine.sql(count).list() == [{"n": 24, "t": 2}]
         assert seen(machine) == before
     assert machine.compact(grace=0).deleted == 6
+    assert machine.examine()["sealed"]["orphans"] == []
     assert seen(fresh(near, "c")) == before
     assert len(list((near.root / "warehouse" / "runs" / "facts").glob("*.parquet"))) == 1
 

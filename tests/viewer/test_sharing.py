@@ -310,10 +310,11 @@ def test_rights(server: Server, tmp_path: Path) -> None:
         ("https://u:p4ss@host/", "^the address of this served store is https://.*host/; give the token as token="),
         ("http://127.0.0.1:1/?token=s3cret", "give the token as token="),
         ("https://", "https://host"),
+        ("https://a..b", "https://host"),
         ("http://127.0.0.1:99999", "https://host"),
     ],
 )
-def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> None:
+def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No token or record goes out unencrypted, and no token stands in an address; the error shows none."""
     with pytest.raises(InvalidInput, match=said) as refused:
         odograph.open(address, token=RECORDS, local=tmp_path)
@@ -323,6 +324,9 @@ def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> 
     for token in ("\u00e4" * 20, "a\r\nHost: x", "x\n"):  # none may end a line of a header
         with pytest.raises(InvalidInput, match="a token is characters of ASCII"):
             odograph.open("https://127.0.0.1:1", token=token, local=tmp_path)
+        monkeypatch.setenv("ODOGRAPH_TOKEN", token)  # a file of secrets often ends in one
+        with pytest.raises(InvalidInput, match="a token is characters of ASCII"):
+            odograph.open("http://127.0.0.1:1", local=tmp_path)
 
 
 class Odd(BaseHTTPRequestHandler):
@@ -368,10 +372,10 @@ class Odd(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("bytes_that_come", [0, 2, 5, 6, 12])
 def test_a_list_that_breaks_off_is_no_shorter_list(bytes_that_come: int) -> None:
-    """Where an answer in parts ends before its end, between two parts or in one, reading says so."""
+    """Where an answer in parts ends before its end, between two parts or in one, reading says so, whatever the address is."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
         threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
-        line = Line(Served(f"http://127.0.0.1:{odd.server_port}", f"frames{bytes_that_come}"))
+        line = Line(Served(f"http://127.0.0.1:{odd.server_port}/ä b", f"frames{bytes_that_come}"))
         with pytest.raises(StoreError, match="broke off"):
             list(line.stream("read", "summaries", body={}))
         odd.shutdown()
@@ -382,9 +386,9 @@ class _Forward(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         asked = self.rfile.readline().decode().split()
+        while line := self.rfile.readline().decode().strip():
+            asked.append(line)
         self.server.asked.append(asked)  # type: ignore[attr-defined]
-        while self.rfile.readline().strip():
-            pass
         with socket.create_connection(("127.0.0.1", int(asked[1].rpartition(":")[2]))) as there:
             self.wfile.write(b"HTTP/1.1 200 Connected\r\n\r\n")
 
@@ -399,9 +403,14 @@ class _Forward(socketserver.StreamRequestHandler):
                     there.sendall(data)
 
 
-@pytest.mark.parametrize("scheme", ["", "http://"])
-def test_a_proxy_of_the_environment_leads_to_the_server(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server beyond this machine is reached through the proxy that $HTTP_PROXY names, with or without a scheme."""
+@pytest.mark.parametrize(
+    ("scheme", "more"), [("", []), ("http://", []), ("http://me:p%40ss@", ["Proxy-Authorization: Basic bWU6cEBzcw=="])]
+)
+def test_a_proxy_of_the_environment_leads_to_the_server(
+    scheme: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server beyond this machine is reached through the proxy that $HTTP_PROXY names, with or without a scheme, and a name and
+    a password for the proxy."""
     with (
         serving(tmp_path / "s", "--allow-host", "store.example") as server,
         socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Forward) as forward,
@@ -413,7 +422,9 @@ def test_a_proxy_of_the_environment_leads_to_the_server(scheme: str, tmp_path: P
         monkeypatch.setenv("ODOGRAPH_ALLOW_HTTP", "1")
         with opened(f"http://store.example:{server.port}", tmp_path) as store:
             assert store.trajectory(recorded(store, "far")).task == "far"
-        assert ["CONNECT", f"store.example:{server.port}"] in [asked[:2] for asked in forward.asked]  # type: ignore[attr-defined]
+        for asked in forward.asked:  # type: ignore[attr-defined]
+            assert asked[:2] == ["CONNECT", f"store.example:{server.port}"]
+            assert [line for line in asked if line.startswith("Proxy-")] == more
         forward.shutdown()
 
 
