@@ -667,15 +667,18 @@ def test_two_sealers_and_a_reader_at_once(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
-def test_a_list_without_its_wal_lists_what_was_sealed(store: odograph.Store) -> None:
+@pytest.mark.parametrize("recovered", [False, True])
+def test_a_list_without_its_wal_lists_what_was_sealed(store: odograph.Store, recovered: bool) -> None:
     """A process that dies leaves files of SQLite beside `commits.sqlite`. Whoever copies the list alone, or deletes what is beside the
-    list, loses nothing of what was sealed and whose journal is gone."""
+    list, loses nothing of what was sealed and whose journal is gone, also where a seal commits what a killed seal left."""
     fill(store, 2)
     store.seal()
     fill(store, 2)
     store.close()
     before = seen(store)
     store.close()
+    if recovered:
+        killed(store, "trajectories")
     killed(store, "none", "seal(), os.kill(os.getpid(), signal.SIGKILL)")
     assert journals(store) == []
     beside = store.root / "lake" / "commits.sqlite-wal"
