@@ -503,6 +503,7 @@ def test_what_machines_seal_while_a_folder_is_published_stays(near: Team, monkey
     assert (left, found.commits, found.merged) == ([], 1, 1)
     assert folder.publish(near.where, catalog=near.catalog).commits == 0
     reader = fresh(near, "c")
+    assert len([*(near.root / "warehouse").rglob("*.parquet")]) == reader.examine()["sealed"]["files"]
     assert sorted(r.name for r in reader.trajectory(ids[0]).rewards) == ["final", "first", "late", "second"]
     counted = "select count(*) as n, count(distinct id) as d from records where id is not null"
     assert [row["n"] - row["d"] for row in reader.sql(counted).list()] == [0]
