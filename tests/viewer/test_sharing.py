@@ -457,6 +457,7 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
             odd.shutdown()
             odd.server_close()
         store = opened(f"http://127.0.0.1:{port}", tmp_path, kind)
+        assert said in store.health()["unshipped_why"]
         id = recorded(store)
         with pytest.raises(StoreError, match=said) as error:
             store.trajectory(id)
