@@ -288,6 +288,7 @@ def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkey
     [
         ("pyarrow", "store.seal()", "lake"),
         ("pyarrow", "store.compact()", "lake"),
+        ("pyarrow", "store.sql('select * from facts')", "lake"),
         ("duckdb", "store.sql('select 1')", "lake"),
         (
             "pyiceberg",

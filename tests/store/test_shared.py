@@ -25,7 +25,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
-from odograph.store import committing, layout, publishing, sealing
+from odograph.store import committing, databases, layout, publishing, sealing
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
@@ -257,7 +257,10 @@ def test_a_commit_that_is_killed_is_made_once(
         assert other.sql(count).list() == [{"n": visible * 12, "t": visible}]
         again = near.machine("a")
         assert seen(again) == before, stage
+        files = {path: path.stat().st_mtime_ns for path in (near.root / "warehouse").rglob("*.parquet")}
         again.seal()
+        if stage == "truth":  # what is there is not sent again
+            assert files == {path: path.stat().st_mtime_ns for path in (near.root / "warehouse").rglob("*.parquet")}
         there += 2
         assert journals(again) == []
         other.backend.reader.catalog.look()
@@ -774,6 +777,36 @@ def test_newer_and_older_schemas(near: Team, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(odograph.errors.NewerStore, match=r"runs.facts has version 2.*reads up to 1"):
         old.seal()
     assert len(journals(old)) == 1
+
+
+def test_a_storage_that_fails_for_a_moment_is_told(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that the storage does not answer is to be asked again: no file is said to be damaged, and the query is not wrong."""
+    a = near.machine("a")
+    fill(a, 1)
+    a.seal()
+    (path,) = (near.root / "warehouse" / "runs" / "records").glob("*.parquet")
+    away = path.with_suffix(".away")
+    planned, looked = databases.lock, iceberg.IcebergCommits.files
+
+    def fails(*of: Any) -> None:
+        path.rename(away)
+        planned(*of)
+
+    def answers(*of: Any) -> Any:
+        if away.exists():
+            away.rename(path)
+        return looked(*of)
+
+    monkeypatch.setattr(databases, "lock", fails)
+    monkeypatch.setattr(iceberg.IcebergCommits, "files", answers)
+    with pytest.raises(
+        odograph.StoreError, match=f"{near.where} can't be read: .*do the same again once the catalog and the storage"
+    ):
+        a.sql("select body from records")
+    monkeypatch.undo()
+    assert len(a.sql("select body from records").list()) == 12
+    with pytest.raises(odograph.InvalidInput, match="the query failed"):
+        a.sql("select nothing from records")
 
 
 def test_a_vanished_file_is_told(near: Team) -> None:

@@ -198,7 +198,7 @@ def recover(lake: Lake) -> None:
         except Conflict:  # somebody sealed the same lines since
             lost += paths
     for path in lost:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # somebody may have deleted it by hand
 
 
 def elsewhere(lake: Lake) -> Callable[[Footer], bool]:
