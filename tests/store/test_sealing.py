@@ -32,6 +32,7 @@ from odograph.store import committing, compacting, layout, sealing
 from odograph.store import lake as lake_module
 from odograph.tables import files
 from odograph.tables.folder import FolderCommits
+from odograph.tables.schema import Table
 from odograph.types import Action
 from tests.threads import to_a_thread
 
@@ -895,9 +896,17 @@ def test_reading_all_keeps_few_row_groups(store: odograph.Store, monkeypatch: py
 
 @pytest.mark.parametrize("what", ["rows", "bytes"])
 def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Row groups have as many rows, or bytes, as is chosen and no more, in each table; a trajectory may fill several, and all is there."""
+    """Row groups have as many rows, or bytes, as is chosen and no more, in each table; a trajectory may fill several, and all is there.
+    In memory are as many rows of facts and of summaries as is chosen; the others are columns by then."""
     import pyarrow.parquet as parquet
 
+    columns, held = committing._columns, set[tuple[str, int]]()
+
+    def counted(table: Table, rows: list[dict[str, Any]]) -> Any:
+        held.add((table.name, len(rows)))
+        return columns(table, rows)
+
+    monkeypatch.setattr(committing, "_columns", counted)
     fill(store, 5, steps=2)
     before = seen(store)
     small = {"_SOME": 2, "_ROWS": 3, "_FACT_ROWS": 4, "_SUMMARY_ROWS": 4} if what == "rows" else {"_GROUP": 1}
@@ -923,6 +932,7 @@ def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkey
         if what == "bytes":
             assert groups["records"] == [1] * rows and len(groups["facts"]) == 1
             continue
+        assert max(most for name, most in held if name != "records") == 2
         assert max(groups["records"]) == 3 and len(groups["records"]) <= rows / 3 + 5
         facts = sum(groups["facts"])
         assert groups["facts"] == [4] * (facts // 4) + ([facts % 4] if facts % 4 else [])

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import traceback
 import urllib.request
@@ -25,7 +26,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
-from odograph.store import committing, databases, layout, publishing, sealing
+from odograph.store import committing, databases, lake, layout, publishing, sealing
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
@@ -176,6 +177,28 @@ def test_folders_seal_at_once(near: Team) -> None:
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda n: work(near.machine(f"m{n}"), f"m{n}", common), range(3)))
     nothing_lost_or_doubled(fresh(near, "r"), 3, common)
+
+
+def test_a_folder_has_one_name_among_machines(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sealed of a folder's journal is kept by the folder's name. Processes that make the name at once agree, and a process
+    that was killed between making the file and writing the name leaves a name to be made."""
+    one, other = (near.machine("a").backend.reader.lake for _ in range(2))
+    found: list[str] = []
+    # as another process does: threads of one wait for each other at a `cached_property` of Python 3.11
+    looks = threading.Thread(target=lambda: found.append(lake.Lake.journal_key.func(other)))
+
+    def named() -> str:
+        looks.start()
+        looks.join(0.2)  # the other one has not waited where it is done by then
+        return "name"
+
+    monkeypatch.setattr(lake, "new_id", named)
+    found.append(one.journal_key)
+    looks.join()
+    assert found == ["journal:name/"] * 2
+    (one.root / "folder").write_bytes(b"")
+    monkeypatch.setattr(lake, "new_id", lambda: "another")
+    assert near.machine("a").backend.reader.lake.journal_key == "journal:another/"
 
 
 MACHINE = """

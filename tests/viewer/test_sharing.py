@@ -349,6 +349,9 @@ class Odd(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write((b"\0\0\0\x02[]" * 3)[: int(kind[6:])])
             return
+        elif kind == "other":
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+            return
         elif kind == "short":
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -389,7 +392,7 @@ class _Forward(socketserver.StreamRequestHandler):
         while line := self.rfile.readline().decode().strip():
             asked.append(line)
         self.server.asked.append(asked)  # type: ignore[attr-defined]
-        with socket.create_connection(("127.0.0.1", int(asked[1].rpartition(":")[2]))) as there:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(asked[1].rpartition(":")[2]))) as there:
             self.wfile.write(b"HTTP/1.1 200 Connected\r\n\r\n")
 
             def back() -> None:
@@ -422,34 +425,43 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
         monkeypatch.setenv("ODOGRAPH_ALLOW_HTTP", "1")
         with opened(f"http://store.example:{server.port}", tmp_path) as store:
             assert store.trajectory(recorded(store, "far")).task == "far"
-        for asked in forward.asked:  # type: ignore[attr-defined]
+        for asked in forward.asked.copy():  # type: ignore[attr-defined]
             assert asked[:2] == ["CONNECT", f"store.example:{server.port}"]
             assert [line for line in asked if line.startswith("Proxy-")] == more
+        monkeypatch.setenv("https_proxy", f"{scheme}127.0.0.1:{forward.server_address[1]}")
+        for protocol, port in (("http", 80), ("https", 443)):
+            with pytest.raises(StoreError):
+                Line(Served(f"{protocol}://store.example")).get("store")
+            assert forward.asked[-1][1] == f"store.example:{port}"  # type: ignore[attr-defined]
         forward.shutdown()
 
 
 def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not answer the call is given up early; a question that takes long is not."""
+    """Who does not answer the call is given up early; a question that takes long is not. Questions go over one connection."""
     monkeypatch.setattr("odograph.store.remote._CONNECT", 5.0)
     monkeypatch.setattr("odograph.store.remote._TIMEOUT", 77.0)
     line = Line(Served(server.url, READS))
     assert line.get("store")
     (kept,) = line._idle
     assert kept.sock.gettimeout() == 77.0
+    list(line.stream("read", "summaries", body=[{}, False]))
+    assert line._idle == [kept]
     line.close()
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("redirect", "sends elsewhere"),
+        ("redirect", "sends elsewhere, to 'https://login.example.org/'; name the address"),
+        ("other", "no `odograph serve` answers: found 'SSH-2.0-OpenSSH_9.6', which is no HTTP"),
         ("html", "no `odograph serve` answers"),
         ("short", "broke off"),
         ("down", "can't be reached"),
     ],
 )
 def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, tmp_path: Path) -> None:
-    """With a redirect, a proxy's page, half an answer or nobody there, recording goes on, reading says why, nothing is lost."""
+    """With a redirect, another protocol, a proxy's page, half an answer or nobody there, recording goes on, reading says why, nothing
+    is lost."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
         threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
         port = odd.server_port

@@ -191,6 +191,9 @@ class Line:
         if isinstance(error, http.client.IncompleteRead):
             return Unreached(f"the answer of {self} broke off")
         why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+        why = " ".join(why.split())[:_SHOWN]
+        if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+            return Unreached(f"at {self} no `odograph serve` answers: found {why!r}, which is no HTTP")
         return Unreached(f"{self} can't be reached: {why}")
 
     def _refused(self, answer: http.client.HTTPResponse, text: bytes) -> Exception:
