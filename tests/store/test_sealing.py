@@ -917,9 +917,11 @@ def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkey
         if merged:
             store.append(before["summaries"][0].id).label("l", "v")  # which changes no figure
             before = seen(store)
+        told = store.sql("select kind, count(*) from facts group by 1 order by 1").list()
         store.seal()
         if merged:
             assert store.compact(grace=0).merged == 6
+        assert store.sql("select kind, count(*) from facts group by 1 order by 1").list() == told
         assert seen(store) == before
         assert seen(cold(store)) == before
         groups = {}
@@ -937,6 +939,22 @@ def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkey
         facts = sum(groups["facts"])
         assert groups["facts"] == [4] * (facts // 4) + ([facts % 4] if facts % 4 else [])
         assert groups["trajectories"] == [4, 1]
+
+
+def test_row_groups_of_a_long_file_are_as_large_as_the_first_ones(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many rows a row group gets is told by how well the one before compressed: late ones are no smaller, and none is far larger."""
+    import pyarrow.parquet as parquet
+
+    monkeypatch.setattr(committing, "_GROUP", 1 << 15)
+    with store.record(task="long") as run:
+        for _ in range(100):
+            run.note(os.urandom(8000).hex() * 2)  # a quarter of it is left
+    store.close()
+    store.seal()
+    (path,) = (store.root / "lake" / "records").glob("*.parquet")
+    about = parquet.read_metadata(path)
+    rows = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
+    assert sum(rows) == 102 and 5 < min(rows[:-1]) <= max(rows) < 12
 
 
 def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None:

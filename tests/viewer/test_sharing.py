@@ -434,6 +434,8 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
                 Line(Served(f"{protocol}://store.example")).get("store")
             assert forward.asked[-1][1] == f"store.example:{port}"  # type: ignore[attr-defined]
         forward.shutdown()
+    with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:\d+: Connection refused"):
+        Line(Served("http://store.example")).get("store")
 
 
 def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ class Line:
         self._port = parts.port or (443 if self._tls else 80)
         self._path = quote(parts.path.rstrip("/"), safe="/%")
         self._context: ssl.SSLContext | None = None
+        self._through = ""
         self.forked()
 
     def __str__(self) -> str:
@@ -160,6 +161,7 @@ class Line:
             proxy = urllib.request.getproxies().get("https" if self._tls else "http")
         at = parts_of(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         name, number = (at.hostname or "", at.port or 80) if at else (host, port)
+        self._through = f" through the proxy {name}:{number}" if at else ""
         found: http.client.HTTPConnection
         if self._tls:
             if self._context is None:
@@ -194,7 +196,7 @@ class Line:
         why = " ".join(why.split())[:_SHOWN]
         if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
             return Unreached(f"at {self} no `odograph serve` answers: found {why!r}, which is no HTTP")
-        return Unreached(f"{self} can't be reached: {why}")
+        return Unreached(f"{self} can't be reached{self._through}: {why}")
 
     def _refused(self, answer: http.client.HTTPResponse, text: bytes) -> Exception:
         """One sentence for what was answered."""
