@@ -297,6 +297,25 @@ def test_a_list_that_is_made_anew_is_read(tmp_path: Path) -> None:
     assert [one.file.path for one in commits.files("birds")] == [path]
 
 
+def test_a_commit_into_a_list_that_is_replaced_meanwhile_is_none(tmp_path: Path) -> None:
+    """Where another list takes the place of the one that a commit is written to, the commit says so: nobody will read it."""
+    commits = FolderCommits(tmp_path)
+    path = written(tmp_path, commits)
+    commits.settle()
+    shutil.copy(tmp_path / "commits.sqlite", tmp_path / "backup")
+
+    def put_back() -> None:
+        for end in ("-wal", "-shm"):
+            (tmp_path / f"commits.sqlite{end}").unlink()
+        (tmp_path / "backup").rename(tmp_path / "commits.sqlite")
+
+    with pytest.raises(StoreError, match="was replaced while a commit was made; nothing is lost: do the same again"):
+        commits.commit("c", keys={"k": "1"}, check=put_back)
+    assert commits.untouched("c") and [one.file.path for one in commits.files("birds")] == [path]
+    commits.commit("c", keys={"k": "1"})
+    assert FolderCommits(tmp_path).key("k") == "1"
+
+
 def test_a_lake_can_be_moved(tmp_path: Path) -> None:
     """A folder that was moved reads the same: no path in it is absolute."""
     written(tmp_path / "a", FolderCommits(tmp_path / "a"))

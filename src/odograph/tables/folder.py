@@ -56,7 +56,7 @@ class FolderCommits:
         self._open: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which one is open
         self._fleeting = False
-        self.sound = False  #: Whether a sealer of this process found nothing wrong with the whole list.
+        self.sound = -1  #: The last commit when a sealer of this process had found nothing wrong with the whole list.
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -182,6 +182,8 @@ class FolderCommits:
                 db.execute("begin immediate")
                 yield db
                 db.execute("commit")
+                if self._file != _file_at(self._path):
+                    raise StoreError(f"{self._path} was replaced while a commit was made; nothing is lost: do the same again")
             except sqlite3.Error as error:
                 _roll_back(db)
                 raise refused(self._path, "written", error) from error
@@ -409,15 +411,16 @@ class FolderCommits:
             return str(error)
         except (ValueError, TypeError):
             return "it is damaged: a commit can't be read"
-        if not {commit.id for commit in made}.isdisjoint(footer.commit for footer in self._strays()):
+        gone = {path for (path,) in self._rows("select path from files where removed is null")}.difference(self._there())
+        strays = [*self._strays()] if gone else []
+        if not {commit.id for commit in made}.isdisjoint(footer.commit for footer in strays):
             return "it is damaged: it does not list a file of one of its commits, and lists one that is gone"
+        if any(not gone.isdisjoint(footer.replaces) for footer in strays):
+            return "it is older than the files: it lists files that were merged into others, and are gone"
         return None
 
     def _strays(self) -> Iterator[Footer]:
-        """Footers of whole files that are not listed; nothing where each file that is listed is there."""
-        there = set(self._there())
-        if all(path in there for (path,) in self._rows("select path from files where removed is null")):
-            return
+        """Footers of whole files that are not listed."""
         for path in self.orphans():
             with suppress(StoreError):
                 if not path.name.startswith(".") and (footer := footer_of(path)) is not None:
