@@ -19,7 +19,7 @@ from .. import forking
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
 from .commits import Commit, Conflict, Live
-from .files import DataFile, Footer, crc_of, data_file, footer_of, is_private, properties_json, properties_of, refused
+from .files import DataFile, Footer, crc_of, footer_of, is_private, properties_json, properties_of, refused
 from .schema import Table
 from .wal import to_wal
 
@@ -425,65 +425,6 @@ class FolderCommits:
             with suppress(StoreError):
                 if not path.name.startswith(".") and (footer := footer_of(path)) is not None:
                     yield footer
-
-    def repair(
-        self, table_of: Callable[[Path], str | None], elsewhere: Callable[[Footer], bool] = lambda footer: True
-    ) -> dict[str, int]:
-        """Rebuilds the database from the footers of the files: each complete commit, in their order.
-
-        `table_of` says which table a path belongs to. `elsewhere` says of a commit of which files are missing whether what it
-        holds is there all the same, so that it was never made; else it was, and files were lost since: they stay in the list.
-        The old database is kept beside, as `commits.sqlite.damaged`. Returns how many commits and live files were found, and how
-        many files belong to commits that are not complete.
-        """
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            old = self._path.with_name(self._path.name + suffix)
-            if old.exists():
-                old.rename(old.with_name(old.name + ".damaged"))
-        commits: dict[str, dict[str, Path]] = {}
-        footers: dict[str, Footer] = {}
-        unread: dict[str, Path] = {}
-        left = 0
-        for path in sorted(self.root.rglob("[!.]*.parquet")):
-            name = path.relative_to(self.root).as_posix()
-            try:
-                footer = footer_of(path)
-            except StoreError:
-                unread[name] = path
-                continue
-            if footer is None or table_of(path) is None:
-                left += 1
-                continue
-            commits.setdefault(footer.commit, {})[name] = path
-            if footer.files:
-                footers[footer.commit] = footer
-        never = [""]
-        while never:  # what a merge that was never made was to take out is not taken out
-            replaced = {path for footer in footers.values() for path in footer.replaces}
-            missing = {id: set(footer.files) - replaced - commits[id].keys() for id, footer in footers.items()}
-            never = [id for id, footer in footers.items() if missing[id] and elsewhere(footer)]
-            footers = {id: footer for id, footer in footers.items() if id not in never}
-        made = files = 0
-        for id in sorted(commits, key=lambda id: _order(id, footers[id].properties if id in footers else {})):
-            there, said = commits[id], footers.get(id)
-            if said is None:
-                left += len(there)
-                continue
-            live = [data_file(table_of(path) or "", name, path) for name, path in there.items() if name not in replaced]
-            for name in sorted(missing[id]):  # readers say that they are lost
-                unread.pop(name, None)
-                live.append(DataFile(table_of(self.root / name) or "", name, 0, 0))
-            self.commit(id, live, properties=said.properties, keys=said.properties.get("keys"))
-            made += 1
-            files += len(live)
-        return {"commits": made, "files": files, "left": left + len(unread.keys() - replaced)}
-
-
-def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:
-    """By the commit that a commit is based on, as a clock may jump; else by time: ids end in a UUIDv7."""
-    base = properties.get("base")
-    return base if type(base) is int else -1, id.rpartition("/")[2]
 
 
 def _span(prefix: str) -> tuple[str, str]:
