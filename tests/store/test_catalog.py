@@ -416,3 +416,15 @@ def test_filters_of_the_wrong_type_are_refused(store: odograph.Store) -> None:
     for what in (5, "x", None):
         with pytest.raises(odograph.InvalidInput, match="a trajectory is a dict, a Trajectory or records, not "):
             store.add(what)  # type: ignore[arg-type]
+
+
+def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
+    """After another seal the catalog learns the new trajectories alone, however many were sealed before."""
+    db = store.backend.reader.catalog._db
+    for size in (100, 1):
+        for n in range(size):
+            store.record(task=n).finish()
+        before = db.total_changes
+        store.seal()
+        assert store.count() >= size
+    assert db.total_changes - before < 100

@@ -193,6 +193,16 @@ def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, t
             _ = reader.catalog
 
 
+def test_a_closed_store_keeps_no_connection(server: Server, tmp_path: Path) -> None:
+    """Also where the program still holds the store."""
+    before = len(os.listdir("/proc/self/fd"))
+    store = opened(server, tmp_path)
+    recorded(store)
+    assert store.count() > 0
+    store.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_added_again_adds_nothing(server: Server, tmp_path: Path) -> None:
     """The store that is served is asked for what it has: the same trajectory adds nothing, and one that says otherwise a correction."""
     with opened(server, tmp_path) as store:
@@ -490,6 +500,27 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         store.flush()
         assert store.trajectory(id).rewards[-1].value == 1.0
         assert store.health()["unshipped"] == 0
+
+
+def test_who_records_asks_a_server_that_takes_nothing_seldom(tmp_path: Path) -> None:
+    """However often something is written: what waits is gathered, and it waits longer after each refusal."""
+    asked = []
+
+    class Counted(Odd):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        do_POST = do_GET
+
+    with HTTPServer(("127.0.0.1", 0), Counted) as odd:
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
+        with opened(f"http://127.0.0.1:{odd.server_port}", tmp_path, "html", durability="sync") as store:
+            run = store.record(task="t")
+            for n in range(300):
+                run.note(n)
+            assert 0 < len(asked) < 30
+        odd.shutdown()
 
 
 def test_an_old_server_says_so(tmp_path: Path) -> None:
