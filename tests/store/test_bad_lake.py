@@ -50,6 +50,71 @@ def test_a_lost_list_is_never_replaced_by_a_seal(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
+@pytest.mark.parametrize("how", ["moved", "restored", "closed"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_older_list_that_is_put_back_loses_nothing(
+    store: odograph.Store, tmp_path: Path, how: str, merged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a backup of `commits.sqlite` takes the place of a later list, under an open process too, a reader is told that the list
+    went back, and the next seal takes in what the list lacks. Where files of the backup were merged and are gone, the seal refuses and
+    names the way out, which brings all of it back."""
+    path, backup = store.root / "lake" / "commits.sqlite", tmp_path / "backup"
+    fill(store, 1)
+    store.seal()
+    store.close()
+    shutil.copy(path, backup)
+    fill(store, 1)
+    store.seal()
+    if merged:
+        assert store.compact(grace=0).deleted
+    fill(store, 1)
+    before = seen(store)
+    if how == "restored":
+        with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+    else:
+        if how == "closed":
+            store.close()
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        backup.rename(path)
+    if merged:
+        with pytest.raises(odograph.StoreError, match=r"older than the files.* nothing is lost: `odograph doctor --repair`"):
+            store.seal()
+        assert store.repair()["left"] == 0
+    else:
+        store.backend.reader.catalog.look()
+        assert [one.getMessage() for one in caplog.records if f"an older {path} was put back" in one.getMessage()]
+        assert len([*store.summaries()]) == 2
+        store.seal()
+    assert seen(store) == seen(cold(store)) == before
+    store.seal()
+    assert seen(cold(store)) == before and store.damages() == []
+
+
+def test_a_list_that_knows_nothing_costs_no_merged_file(store: odograph.Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the list was emptied, the files of a merge whose parts are gone can't be taken in: they stay, and a warning says what to
+    do."""
+    for _ in range(2):
+        fill(store, 1)
+        store.seal()
+    store.compact(grace=0)
+    before = seen(store)
+    store.close()
+    path = store.root / "lake" / "commits.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for table in ("commits", "files", "keys"):
+            db.execute(f"delete from {table}")
+    files = sorted((store.root / "lake").rglob("*.parquet"))
+    store.seal()
+    assert sorted((store.root / "lake").rglob("*.parquet")) == files
+    assert "delete the list: `odograph doctor --repair` makes it anew" in caplog.text
+    store.close()
+    path.unlink()
+    assert store.repair()["left"] == 0
+    assert seen(store) == before
+
+
 def no_database(path: Path) -> None:
     path.write_bytes(b"no database at all" * 300)
 
@@ -294,6 +359,7 @@ def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkey
     [
         ("pyarrow", "store.seal()", "lake"),
         ("pyarrow", "store.compact()", "lake"),
+        ("pyarrow", "store.sql('select * from facts')", "lake"),
         ("duckdb", "store.sql('select 1')", "lake"),
         (
             "pyiceberg",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -249,7 +250,6 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
             assert len(again.search("needle1")) == 1
             assert [t.id for t in again.trajectories()] == [s.id for s in again.summaries()] == ids
             assert again.count(group="g0") == 2
-            assert not again.examine()["catalog_in_memory"]
 
     with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost") as told:
         answers()
@@ -257,6 +257,8 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         answers()
+        with odograph.open(tmp_path / "store") as again:
+            assert not again.examine()["catalog_in_memory"]
 
 
 def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store) -> None:
@@ -273,6 +275,23 @@ def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store
         assert len(again) == 1
         with pytest.raises(odograph.NotFound):
             again.trajectory(ids[0])
+
+
+def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograph.Store) -> None:
+    """Lines of a longer file stand elsewhere: the catalog is rebuilt, not gone on with."""
+    fill(store)
+    with odograph.open(store.root.with_name("other")) as other:
+        for n in range(20):
+            with other.record(task="after") as run:
+                run.note("x" * (400 + n))
+    store.close()
+    (path,), (theirs,) = ((of.root / "journal").glob("*.jsonl") for of in (store, other))
+    with odograph.open(store.root) as again:
+        assert again.count() == 3
+        head = path.read_bytes().partition(b"\n")[0]
+        path.write_bytes(head + theirs.read_bytes()[len(head) :])
+        os.utime(path.parent)  # as a program does that moves a file there
+        assert [s.task for s in again.summaries()] == ["after"] * 20
 
 
 def test_it_catches_up_incrementally(store: odograph.Store) -> None:
@@ -423,3 +442,15 @@ def test_filters_of_the_wrong_type_are_refused(store: odograph.Store) -> None:
     for what in (5, "x", None):
         with pytest.raises(odograph.InvalidInput, match="a trajectory is a dict, a Trajectory or records, not "):
             store.add(what)  # type: ignore[arg-type]
+
+
+def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
+    """After another seal the catalog learns the new trajectories alone, however many were sealed before."""
+    db = store.backend.reader.catalog._db
+    for size in (100, 1):
+        for n in range(size):
+            store.record(task=n).finish()
+        before = db.total_changes
+        store.seal()
+        assert store.count() >= size
+    assert db.total_changes - before < 100

@@ -258,6 +258,35 @@ def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
     assert {r.trajectory for r in tail} == set(ids)
 
 
+def test_tail_shows_each_record_of_each_writer_once(store: odograph.Store) -> None:
+    """Of writers whose files are sealed between two looks and of one whose file stays, of one that ends and of one that comes and goes
+    between two looks."""
+    with odograph.open(store.root) as before:
+        before.record(task="before").finish()
+    store.seal()
+    ends, stays = (odograph.open(store.root) for _ in range(2))
+    runs = [of.record(task="t") for of in (store, ends, stays)]
+    tail = store.tail(100)
+    shown = [r.id for r in tail]
+    runs[1].note("of the one that ends")
+    ends.close()
+    runs[2].note("of the one that stays")
+    shown += [r.id for r in tail]
+    runs[0].note("sealed")
+    with odograph.open(store.root) as comes:
+        comes.record(task="comes and goes").finish()
+    store.seal()
+    runs[2].note("more")
+    runs[0].note("in a new file")
+    shown += [r.id for r in tail]
+    runs[0].note("more")
+    store.seal()
+    runs[0].note("in a third file")
+    store.seal()
+    shown += [r.id for r in tail]
+    assert sorted(shown) == sorted(r.id for t in store.trajectories() for r in t.records)
+
+
 def test_tail_leaves_out_what_is_damaged(store: odograph.Store) -> None:
     """A line that can't be read costs itself: all records before it and behind it are shown once."""
     fill(store, 2)
@@ -668,15 +697,18 @@ def test_two_sealers_and_a_reader_at_once(store: odograph.Store) -> None:
     assert seen(cold(store)) == before
 
 
-def test_a_list_without_its_wal_lists_what_was_sealed(store: odograph.Store) -> None:
+@pytest.mark.parametrize("recovered", [False, True])
+def test_a_list_without_its_wal_lists_what_was_sealed(store: odograph.Store, recovered: bool) -> None:
     """A process that dies leaves files of SQLite beside `commits.sqlite`. Whoever copies the list alone, or deletes what is beside the
-    list, loses nothing of what was sealed and whose journal is gone."""
+    list, loses nothing of what was sealed and whose journal is gone, also where a seal commits what a killed seal left."""
     fill(store, 2)
     store.seal()
     fill(store, 2)
     store.close()
     before = seen(store)
     store.close()
+    if recovered:
+        killed(store, "trajectories")
     killed(store, "none", "seal(), os.kill(os.getpid(), signal.SIGKILL)")
     assert journals(store) == []
     beside = store.root / "lake" / "commits.sqlite-wal"

@@ -26,7 +26,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
-from odograph.store import committing, lake, layout, publishing, sealing
+from odograph.store import committing, databases, lake, layout, publishing, sealing
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
@@ -280,7 +280,10 @@ def test_a_commit_that_is_killed_is_made_once(
         assert other.sql(count).list() == [{"n": visible * 12, "t": visible}]
         again = near.machine("a")
         assert seen(again) == before, stage
+        files = {path: path.stat().st_mtime_ns for path in (near.root / "warehouse").rglob("*.parquet")}
         again.seal()
+        if stage == "truth":  # what is there is not sent again
+            assert files == {path: path.stat().st_mtime_ns for path in (near.root / "warehouse").rglob("*.parquet")}
         there += 2
         assert journals(again) == []
         other.backend.reader.catalog.look()
@@ -526,6 +529,7 @@ def test_what_machines_seal_while_a_folder_is_published_stays(near: Team, monkey
     assert (left, found.commits, found.merged) == ([], 1, 1)
     assert folder.publish(near.where, catalog=near.catalog).commits == 0
     reader = fresh(near, "c")
+    assert len([*(near.root / "warehouse").rglob("*.parquet")]) == reader.examine()["sealed"]["files"]
     assert sorted(r.name for r in reader.trajectory(ids[0]).rewards) == ["final", "first", "late", "second"]
     counted = "select count(*) as n, count(distinct id) as d from records where id is not null"
     assert [row["n"] - row["d"] for row in reader.sql(counted).list()] == [0]
@@ -796,6 +800,36 @@ def test_newer_and_older_schemas(near: Team, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(odograph.errors.NewerStore, match=r"runs.facts has version 2.*reads up to 1"):
         old.seal()
     assert len(journals(old)) == 1
+
+
+def test_a_storage_that_fails_for_a_moment_is_told(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that the storage does not answer is to be asked again: no file is said to be damaged, and the query is not wrong."""
+    a = near.machine("a")
+    fill(a, 1)
+    a.seal()
+    (path,) = (near.root / "warehouse" / "runs" / "records").glob("*.parquet")
+    away = path.with_suffix(".away")
+    planned, looked = databases.lock, iceberg.IcebergCommits.files
+
+    def fails(*of: Any) -> None:
+        path.rename(away)
+        planned(*of)
+
+    def answers(*of: Any) -> Any:
+        if away.exists():
+            away.rename(path)
+        return looked(*of)
+
+    monkeypatch.setattr(databases, "lock", fails)
+    monkeypatch.setattr(iceberg.IcebergCommits, "files", answers)
+    with pytest.raises(
+        odograph.StoreError, match=f"{near.where} can't be read: .*do the same again once the catalog and the storage"
+    ):
+        a.sql("select body from records")
+    monkeypatch.undo()
+    assert len(a.sql("select body from records").list()) == 12
+    with pytest.raises(odograph.InvalidInput, match="the query failed"):
+        a.sql("select nothing from records")
 
 
 def test_a_vanished_file_is_told(near: Team) -> None:

@@ -332,6 +332,10 @@ def test_who_is_alive_when_a_server_starts(tmp_path: Path, monkeypatch: pytest.M
         os.utime(path, (time.time() - silent,) * 2)
         with receiving(tmp_path / "server") as server:
             assert server.alive() == alive
+    with receiving(tmp_path / "server") as server:
+        server.size(name)  # a writer that has nothing to send is in touch, too
+    with receiving(tmp_path / "server") as server:
+        assert server.alive() == 1
 
 
 def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,16 +345,18 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         server.take(name, 0, data)
         with pytest.raises(Elsewhere, match=rf"journal {name} has {len(data):,} bytes here, not 5"):
             server.take(name, 5, data)
+        (path,) = (tmp_path / "server" / "journal").iterdir()
         monkeypatch.setattr(shipped, "_MOST", 1)
         other = "f" * 19
-        with pytest.raises(StoreError, match=f"1 journals are being shipped here, which is the most; {other} has to wait"):
+        full = f"1 journals are being shipped here, which is the most; {other} has to wait"
+        with pytest.raises(StoreError, match=full):
             server.take(other, 0, data.replace(name.encode(), other.encode(), 1))
-        begun = tmp_path / "server" / "journal" / f"{other}.0.0.jsonl"
-        begun.touch()  # also one that goes on with a file that is there
-        with pytest.raises(StoreError, match=f"{other} has to wait"):
+        there = path.with_name(f"{other}.0.0.jsonl")
+        there.write_bytes(b"")
+        with pytest.raises(StoreError, match=full):
             server.size(other)
-        begun.unlink()
-        next((tmp_path / "server" / "journal").iterdir()).unlink()  # somebody deleted the file: all is sent again
+        there.unlink()
+        path.unlink()  # somebody deleted the file: all is sent again
         assert server.size(name) == 0
         assert server.take(name, 0, data) == len(data)
         kept, ends = os.dup(server._held[name].fd), os.pipe()
@@ -383,6 +389,12 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         server.size(other)
     with receiving(tmp_path / "odd") as server, pytest.raises(StoreError, match=f"the server can't write journal {name}: File"):
         server.take(name, 0, data)
+    there.mkdir()
+    with (
+        receiving(tmp_path / "server") as server,
+        pytest.raises(StoreError, match=f"the server can't write journal {other}: Is a directory"),
+    ):
+        server.size(other)
 
 
 def test_a_reader_that_looks_for_a_moment_stops_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

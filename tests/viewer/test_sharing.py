@@ -193,6 +193,16 @@ def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, t
             _ = reader.catalog
 
 
+def test_a_closed_store_keeps_no_connection(server: Server, tmp_path: Path) -> None:
+    """Also where the program still holds the store."""
+    before = len(os.listdir("/proc/self/fd"))
+    store = opened(server, tmp_path)
+    recorded(store)
+    assert store.count() > 0
+    store.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_added_again_adds_nothing(server: Server, tmp_path: Path) -> None:
     """The store that is served is asked for what it has: the same trajectory adds nothing, and one that says otherwise a correction."""
     with opened(server, tmp_path) as store:
@@ -473,6 +483,7 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
             odd.shutdown()
             odd.server_close()
         store = opened(f"http://127.0.0.1:{port}", tmp_path, kind)
+        assert said in store.health()["unshipped_why"]
         id = recorded(store)
         with pytest.raises(StoreError, match=said) as error:
             store.trajectory(id)
@@ -491,6 +502,27 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         store.flush()
         assert store.trajectory(id).rewards[-1].value == 1.0
         assert store.health()["unshipped"] == 0
+
+
+def test_who_records_asks_a_server_that_takes_nothing_seldom(tmp_path: Path) -> None:
+    """However often something is written: what waits is gathered, and it waits longer after each refusal."""
+    asked = []
+
+    class Counted(Odd):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        do_POST = do_GET
+
+    with HTTPServer(("127.0.0.1", 0), Counted) as odd:
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
+        with opened(f"http://127.0.0.1:{odd.server_port}", tmp_path, "html", durability="sync") as store:
+            run = store.record(task="t")
+            for n in range(300):
+                run.note(n)
+            assert 0 < len(asked) < 30
+        odd.shutdown()
 
 
 def test_an_old_server_says_so(tmp_path: Path) -> None:
@@ -539,6 +571,46 @@ def test_redaction_is_the_servers(tmp_path: Path) -> None:
             assert store.health()["unshipped"] == 0
         with odograph.open(root) as store:
             assert store.trajectory(lost).status == "completed" and not store.damages()
+
+
+def test_no_question_is_answered_without_what_this_process_recorded(tmp_path: Path) -> None:
+    """Where the server takes nothing any more, here as it redacts in another way now, a question says so; so does `health`."""
+    root = tmp_path / "s"
+    with serving(root) as server, opened(server, tmp_path / "local") as store:
+        recorded(store)
+        assert store.count() == 1
+        server.kill()
+        shutil.rmtree(root)
+        odograph.open(root, redact=["p[0-9]{4}w"]).close()
+        server.start()
+        id = recorded(store)
+        for ask in (store.count, lambda: store.trajectory(id), store.flush):
+            with pytest.raises(StoreError, match="redacts in another way"):
+                ask()
+            assert "redacts in another way" in store.health()["unshipped_why"]
+        opened(server, tmp_path / "local").close()
+        server.kill()
+        with opened(server, tmp_path / "local") as other:  # what the server said last holds while it is away
+            recorded(other, "p1234w")
+        assert b"p1234w" not in b"".join(path.read_bytes() for path in tmp_path.glob("local/*/journal/*"))
+
+
+def test_a_server_that_lost_the_end_of_a_journal_gets_it_again(tmp_path: Path) -> None:
+    """Its disk was restored to what it was an hour ago, say, while a writer goes on."""
+    with serving(tmp_path / "s") as server, opened(server, tmp_path / "local") as store:
+        run = store.record(task="goes on")
+        for n in range(5):
+            run.note({"n": n})
+        store.flush()
+        assert store.backend._shipping.beat()  # else the sender behind the run waits longer and longer
+        server.kill()
+        run.note({"n": 5})
+        assert not store.backend._shipping.beat()
+        (file,) = (server.root / "journal").iterdir()
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:3]))
+        server.start()
+        assert [note.data for note in store.trajectory(run.id).notes] == [{"n": n} for n in range(6)]
+        run.finish("done")
 
 
 def _journal(folder: Path) -> tuple[str, str, bytes]:
@@ -738,9 +810,22 @@ def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path, monkeypat
     found = subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], stdout=subprocess.PIPE, env=env, check=False)
     assert found.returncode == -signal.SIGKILL
     with opened(server, tmp_path) as store:
-        store.flush()
+        until(lambda: store.health()["unshipped"] == 0)  # it asks for nothing and records nothing
         t = store.trajectory(found.stdout.decode())
         assert len(t.records) == 51 and t.status == "unterminated"
+
+
+def test_a_server_hears_of_a_writer_that_has_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may think for longer than a server waits for a silent writer."""
+    monkeypatch.setattr("odograph.store.shipping._BEAT", 0.1)
+    with serving(tmp_path / "s") as server, opened(server, tmp_path / "local") as store:
+        run = store.record(task="thinks")
+        store.flush()
+        (file,) = (server.root / "journal").iterdir()
+        for _ in range(2):
+            os.utime(file, (0, 0))  # the server notes there when it last heard of the writer
+            until(lambda: file.stat().st_mtime > 0)
+        run.finish("done")
 
 
 def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:

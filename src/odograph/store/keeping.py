@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from .. import forking, guard
 from ..errors import StoreError
+from ..log import logger
 from ..tables.wal import to_wal
 from .indexing import Batch, tell_damage
 from .journal import file_mode
@@ -323,6 +324,12 @@ class Kept:
         with transaction(self._db):
             known = self._db.execute("select id, seq from lake").fetchone()
             if known is not None and (known[0] != id or known[1] > last):  # another lake: all anew
+                if known[0] == id:
+                    logger.warning(
+                        "an older %s was put back, and what was sealed after it is not seen: the next seal takes that in, or says"
+                        " what to do",
+                        self._lake.root / "commits.sqlite",
+                    )
                 create(self._db)
                 known = None
             self._learn_now(names, known[1] if known else 0)
