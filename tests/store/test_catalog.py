@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import odograph
-from odograph.store import rows, text
+from odograph.store import keeping, rows, text
+from odograph.store.indexing import Batch
 from odograph.store.lines import File
 from odograph.types import Start
 
@@ -173,8 +174,9 @@ def test_a_file_that_went_meanwhile_has_no_text(tmp_path: Path) -> None:
         assert not text.index_some(db, File(tmp_path / "gone.jsonl", "gone", 1), None)
 
 
-def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> None:
-    """It is only a cache: without it, with rubbish in its place, or while another process holds it, reads are the same."""
+def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only a cache: without it, with rubbish in its place, or while another process holds it, reads are the same. What another
+    process holds stays."""
     fill(store)
     before = [(s.id, s.reward) for s in store.summaries()]
     store.close()
@@ -185,6 +187,29 @@ def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> 
     catalog.write_bytes(b"this is no database" * 100)
     with odograph.open(store.root) as again:
         assert [(s.id, s.reward) for s in again.summaries()] == before
+    monkeypatch.setattr(keeping, "_BUSY_SECONDS", 0.0)
+    made = catalog.stat().st_ino
+    with closing(sqlite3.connect(catalog, isolation_level=None)) as other, odograph.open(store.root) as again:
+        other.execute("begin immediate")
+        assert [(s.id, s.reward) for s in again.summaries()] == before
+    assert catalog.stat().st_ino == made
+
+
+def test_who_is_stopped_while_a_list_is_made_keeps_nobody_waiting(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle leaves no lock on the catalog, and the next list is whole."""
+    fill(store, 1)
+    assert store.count() == 1
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    fill(store)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Batch, "add", stopped)
+        store.count()
+    with closing(sqlite3.connect(store.root / "catalog.sqlite", timeout=0, isolation_level=None)) as other:
+        other.execute("begin immediate")
+    assert store.count() == len(list(store.trajectories())) == 4
 
 
 @pytest.mark.parametrize(

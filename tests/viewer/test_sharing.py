@@ -371,8 +371,8 @@ class Odd(BaseHTTPRequestHandler):
             return
         else:
             self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            body = b"<html>please log in</html>"
+            self.send_header("Content-Type", "text/html" if kind == "html" else "application/json")
+            body = {"html": b"<html>please log in</html>", "list": b"[]"}.get(kind, b'{"right"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -467,6 +467,8 @@ def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch
         ("redirect", "sends elsewhere, to 'https://login.example.org/'; name the address"),
         ("other", "no `odograph serve` answers: found 'SSH-2.0-OpenSSH_9.6', which is no HTTP"),
         ("html", "no `odograph serve` answers"),
+        ("list", "can't be read: Expected `object`, got `array`"),
+        ("junk", "can't be read: not JSON"),
         ("short", "broke off"),
         ("down", "can't be reached"),
     ],

@@ -12,9 +12,11 @@ import threading
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
 
 from ..access import is_loopback, parts_of
 from ..codec import encode, loads
@@ -96,6 +98,17 @@ class Line:
         finally:
             self._give_back(connection, whole)
 
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Raises Unreached where an answer is of another form than the code inside expects: that of another program."""
+        try:
+            yield
+        except msgspec.DecodeError as error:
+            raise self._unread(error) from None
+
+    def _unread(self, error: BaseException) -> Unreached:
+        return Unreached(f"the answer of {self} can't be read: {error}")
+
     def _read(self, answer: http.client.HTTPResponse, size: int) -> bytes:
         found = answer.read(size)
         if len(found) < size:
@@ -106,7 +119,7 @@ class Line:
         connection, answer = self._asked(method, path, query, body, kind)
         try:
             found = loads(answer.read())
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, InvalidInput) as error:
             self._give_back(connection, False)
             raise self._broken(error) from None
         self._give_back(connection, True)
@@ -192,6 +205,8 @@ class Line:
             )
         if isinstance(error, http.client.IncompleteRead):
             return Unreached(f"the answer of {self} broke off")
+        if isinstance(error, InvalidInput):
+            return self._unread(error)
         why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
         why = " ".join(why.split())[:_SHOWN]
         if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
