@@ -165,6 +165,21 @@ def test_a_long_journal_is_indexed_in_parts(store: odograph.Store, monkeypatch: 
         assert [h.trajectory for h in store.search("haystack")] == ids[::-1]
 
 
+def test_who_never_searches_pays_for_no_index(store: odograph.Store) -> None:
+    """Lists and trajectories index no text: the catalog stays small until the first search."""
+    with store.record(task="t") as run:
+        for n in range(100):
+            run.note(" ".join(f"{n * 300 + k:x}word" for k in range(300)))
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in store.root.glob("catalog.sqlite*"))
+
+    assert (store.count(), len(store.trajectory(run.id).notes)) == (1, 100)
+    before = size()
+    assert len(store.search("2aword")) == 1
+    assert size() > 2 * before
+
+
 def test_a_file_that_went_meanwhile_has_no_text(tmp_path: Path) -> None:
     """Another process sealed and deleted a journal file, or took it out of the list, before its text was indexed."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
@@ -258,6 +273,27 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
         answers()
         with odograph.open(tmp_path / "store") as again:
             assert not again.examine()["catalog_in_memory"]
+
+
+def test_doctor_looks_at_each_page_of_a_large_catalog(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged page of a catalog that is too large to be looked at each time it is opened: a question that does not need the page
+    does not notice; what `odograph doctor` asks does, and the catalog is whole from then on."""
+    fill(store)
+    store.search("needle1")
+    store.close()
+    monkeypatch.setattr(rows, "_FEW_PAGES", 0)
+    path = store.root / "catalog.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("select rootpage from sqlite_master where name='search_data'").fetchone()
+        (size,) = db.execute("pragma page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+    with odograph.open(store.root) as again:
+        assert again.count() == 3
+        with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost"):
+            again.examine()
+        assert len(again.search("needle1")) == 1
 
 
 def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store) -> None:
