@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import odograph
-from odograph.store import rows, text
+from odograph.store import keeping, rows, text
 from odograph.store.lines import File
 from odograph.types import Start
 
@@ -247,6 +248,30 @@ def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store
         assert len(again) == 1
         with pytest.raises(odograph.NotFound):
             again.trajectory(ids[0])
+
+
+def test_a_file_that_had_no_lines_when_it_was_seen_is_read(
+    store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may have waited long between making its file and the first lines, which change nothing of the folder: the next
+    question reads them. A file that a killed writer left so long ago is not waited for."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    with odograph.open(tmp_path / "other") as other:
+        fill(other, 1)
+    (lines,) = (other.root / "journal").glob("*.jsonl")
+    fill(store, 1)
+    store.close()
+    folder = store.root / "journal"
+    begun = folder / lines.name
+    begun.touch()
+    os.utime(folder, (1e9, 1e9))
+    assert len(store) == 1
+    begun.write_bytes(lines.read_bytes())
+    assert len(store) == 2
+    (left := folder / "left.jsonl").touch()
+    os.utime(left, (1e9, 1e9))
+    os.utime(folder, (1e9, 1e9))
+    assert len(store) == 2 and not store.backend.reader.catalog._must_look()
 
 
 def test_it_catches_up_incrementally(store: odograph.Store) -> None:
