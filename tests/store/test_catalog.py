@@ -514,3 +514,15 @@ def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
         store.seal()
         assert store.count() >= size
     assert db.total_changes - before < 100
+
+
+def test_a_catalog_that_another_process_begins_anew_is_read_on(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process has emptied the catalog, and not read all files again yet, a question reads them."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store)
+    os.utime(store.root / "journal", (1e9, 1e9))
+    assert store.count() == 3 and not store.backend.reader.catalog._must_look()
+    with closing(sqlite3.connect(store.root / "catalog.sqlite", isolation_level=None)) as other:
+        rows.functions(other)
+        rows.create(other)
+    assert store.count() == 3
