@@ -526,3 +526,13 @@ def test_a_catalog_that_another_process_begins_anew_is_read_on(store: odograph.S
         rows.functions(other)
         rows.create(other)
     assert store.count() == 3
+
+
+def test_files_that_go_at_each_look_are_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is given that leaves out what could not be read, however often files are listed anew."""
+    fill(store)
+    looks = []
+    monkeypatch.setattr(keeping, "size_of", lambda path: looks.append(path) or -1)
+    with pytest.raises(odograph.StoreError, match="a journal file was sealed meanwhile"):
+        store.count()
+    assert len(looks) == 5
