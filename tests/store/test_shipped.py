@@ -269,9 +269,10 @@ def test_two_servers_of_one_store_never_write_one_journal(tmp_path: Path) -> Non
 def test_files_are_the_owners(tmp_path: Path) -> None:
     """What is shipped is as private as the store."""
     _, name, data = recorded(tmp_path / "client")
-    with receiving(tmp_path / "server") as server:
+    folder = tmp_path / "folder" / "of" / "stores" / "server"
+    with receiving(folder) as server:
         server.take(name, 0, data)
-    (path,) = (tmp_path / "server" / "journal").iterdir()
+    (path,) = (folder / "journal").iterdir()
     assert (os.stat(path).st_mode & 0o777, os.stat(path.parent).st_mode & 0o777) == (0o600, 0o700)
 
 
