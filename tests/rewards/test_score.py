@@ -135,8 +135,9 @@ def test_group_min_max(store: odograph.Store, later: bool) -> None:
         rewards.weighted_sum([(rewards.group_min_max(part), 1.0)])
 
 
-def test_scoring_twice_writes_nothing(store: odograph.Store) -> None:
-    """A function's rewards are appended once, by its name and version; the second run reads no trajectory."""
+@pytest.mark.parametrize("sealed", [False, True])
+def test_scoring_twice_writes_nothing(store: odograph.Store, sealed: bool) -> None:
+    """A function's rewards are appended once, by its name and version; the second run reads no trajectory, also once all is sealed."""
     fill(store, 3)
     seen: list[str] = []
 
@@ -147,10 +148,14 @@ def test_scoring_twice_writes_nothing(store: odograph.Store) -> None:
 
     first = store.score(count)
     assert (first.trajectories, first.scored, first.records, first.ok) == (3, 3, 3, True)
+    assert written(store) == 3
+    if sealed:
+        pytest.importorskip("pyarrow")
+        store.seal()
     again = store.score(count)
     assert (again.scored, again.unchanged, again.records) == (0, 3, 0)
     assert len(seen) == 3
-    assert written(store) == 3
+    assert written(store) == (0 if sealed else 3)
     (reward,) = next(store.trajectories()).rewards
     assert (reward.name, reward.value, reward.source, reward.author, reward.version) == (
         "count",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import odograph
+from odograph.store import databases
 from odograph.tables.files import Opened
 from odograph.tables.folder import FolderCommits
 
@@ -116,3 +117,19 @@ def test_every_question_at_every_moment(
 ) -> None:
     """The same of all questions, with a catalog and without."""
     ask_at_each_moment(tmp_path, question, act, cold, monkeypatch)
+
+
+def test_files_that_a_query_was_about_to_read_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process merges the files and deletes them once a query is planned: the query reads what they became."""
+    make(tmp_path)
+    with odograph.open(tmp_path) as store:
+        expected = QUESTIONS["facts"](store)
+        locked = databases.lock
+
+        def planned(*of: Any) -> None:
+            monkeypatch.undo()
+            compacted(tmp_path)
+            locked(*of)
+
+        monkeypatch.setattr(databases, "lock", planned)
+        assert QUESTIONS["facts"](store) == expected

@@ -194,6 +194,22 @@ def test_a_writer_that_comes_back_while_its_file_is_deleted(tmp_path: Path, monk
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
 
 
+def test_a_file_that_a_seal_deletes_while_a_server_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer is told how much was there, and goes on in another file."""
+    pytest.importorskip("pyarrow")
+    id, name, data = recorded(tmp_path / "client")
+    at = len(b"".join(lines(data)[:4]))
+    with receiving(tmp_path / "server") as server:
+        server.take(name, 0, data[:at])
+    with odograph.open(tmp_path / "server") as store:
+        monkeypatch.setattr(Receiving, "_room", lambda *_: store.seal())  # where the server is about to open a file
+        with receiving(tmp_path / "server") as server:
+            assert not list((tmp_path / "server" / "journal").glob("*.jsonl"))
+            assert server.take(name, at, data[at:]) == len(data)
+        with odograph.open(tmp_path / "client") as here:
+            assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
+
+
 def test_half_a_line_is_never_sealed(tmp_path: Path) -> None:
     """What a killed server wrote of a line may yet become a line: a seal meanwhile leaves it, and it arrives once."""
     pytest.importorskip("pyarrow")
@@ -302,6 +318,10 @@ def test_who_is_alive_when_a_server_starts(tmp_path: Path, monkeypatch: pytest.M
         os.utime(path, (time.time() - silent,) * 2)
         with receiving(tmp_path / "server") as server:
             assert server.alive() == alive
+    with receiving(tmp_path / "server") as server:
+        server.size(name)  # a writer that has nothing to send is in touch, too
+    with receiving(tmp_path / "server") as server:
+        assert server.alive() == 1
 
 
 def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,11 +331,18 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         server.take(name, 0, data)
         with pytest.raises(Elsewhere, match=rf"journal {name} has {len(data):,} bytes here, not 5"):
             server.take(name, 5, data)
+        (path,) = (tmp_path / "server" / "journal").iterdir()
         monkeypatch.setattr(shipped, "_MOST", 1)
         other = "f" * 19
-        with pytest.raises(StoreError, match=f"1 journals are being shipped here, which is the most; {other} has to wait"):
+        full = f"1 journals are being shipped here, which is the most; {other} has to wait"
+        with pytest.raises(StoreError, match=full):
             server.take(other, 0, data.replace(name.encode(), other.encode(), 1))
-        next((tmp_path / "server" / "journal").iterdir()).unlink()  # somebody deleted the file: all is sent again
+        there = path.with_name(f"{other}.0.0.jsonl")
+        there.write_bytes(b"")
+        with pytest.raises(StoreError, match=full):
+            server.size(other)
+        there.unlink()
+        path.unlink()  # somebody deleted the file: all is sent again
         assert server.size(name) == 0
         assert server.take(name, 0, data) == len(data)
         kept, ends = os.dup(server._held[name].fd), os.pipe()
@@ -348,6 +375,12 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         server.size(other)
     with receiving(tmp_path / "odd") as server, pytest.raises(StoreError, match=f"the server can't write journal {name}: File"):
         server.take(name, 0, data)
+    there.mkdir()
+    with (
+        receiving(tmp_path / "server") as server,
+        pytest.raises(StoreError, match=f"the server can't write journal {other}: Is a directory"),
+    ):
+        server.size(other)
 
 
 def test_a_reader_that_looks_for_a_moment_stops_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

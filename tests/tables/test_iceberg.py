@@ -304,6 +304,36 @@ def test_before_each_change_of_a_table_another_one_comes(team: Team, monkeypatch
             assert team.live(table.name) == {f"{id}.parquet" for id in there}
 
 
+@pytest.mark.parametrize("before", ["commit_table", "load_table"])
+def test_machines_expire_at_once(team: Team, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    """Whatever of what one machine takes out for good another one has taken out a moment before: both end, and all of it is gone."""
+    a, b = team.machine(), team.machine("b")
+    ids, times, gone = [new_id() for _ in range(3)], [0], list[str]()
+    for id in ids:
+        files = written(a, id, BIRDS, NESTS)
+        a.commit(id, files, gone)
+        gone = [file.path for file in files]
+        times.append(time.time_ns())
+    catalog, until = a._space._catalog, iter(times)
+    called = getattr(catalog, before)
+
+    def after_another(*given: Any) -> Any:
+        found = called(*given) if before == "load_table" else None
+        with monkeypatch.context() as patch:
+            patch.setattr(catalog, before, called)
+            b.expire(next(until, times[-1]))
+        return found or called(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, before, after_another)
+        a.expire(times[-1])
+    assert {path.stem for path in (team.root / "warehouse").rglob("*.parquet")} == {ids[-1]}
+    for table in (BIRDS, NESTS):
+        found = catalog.load_table(f"runs.{table.name}")
+        assert len(found.metadata.snapshots) == 1
+        assert [name for name in found.metadata.properties if name.startswith("odograph.replaced")] == []
+
+
 GROWN = Table(
     "birds", "A row per bird.", ((Column("name", "text", "Its name."), Column("tags", "texts", "Tags.")),)
 ).with_columns(Column("calls", "texts", "What it sang."), Column("ring", "text", "Its ring."))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 daft = pytest.importorskip("daft")
 
+from odograph.cli import main  # noqa: E402
 from odograph.errors import InvalidInput, NotFound, StoreError  # noqa: E402
 from odograph.tables.folder import FolderCommits  # noqa: E402
 from odograph.tables.rebuilding import rebuild  # noqa: E402
@@ -439,8 +441,11 @@ with SyncWorldRuntime() as runtime:
 
 
 @pytest.mark.parametrize("stage", ["file0", "file1", "file2", "file3", "before", "after"])
-def test_a_tick_is_there_whole_or_not_at_all(tmp_path: Path, runtime: SyncWorldRuntime, stage: str) -> None:
-    """A process that is killed at any stage of a tick leaves the tick as a whole or nothing of it, and the world goes on."""
+def test_a_tick_is_there_whole_or_not_at_all(
+    tmp_path: Path, runtime: SyncWorldRuntime, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that is killed at any stage of a tick leaves the tick as a whole or nothing of it, and the world goes on. What is left
+    of the files is named, and deleted a day later."""
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(_KILLED), str(tmp_path), stage], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     world = runtime.world("w", StorageConfig(tmp_path))
@@ -450,10 +455,17 @@ def test_a_tick_is_there_whole_or_not_at_all(tmp_path: Path, runtime: SyncWorldR
     assert stories == [f"new story {n}" if whole else f"story {n}" for n in range(20)]
     xs = [row["place__x"] for row in rows(world.query(Place))][20:]
     assert xs == [-n if whole else n for n in range(20)]
+    left = FolderCommits(tmp_path / "lake").orphans()
+    assert bool(left) is not whole
+    named = f"orphaned: {len(left)} files of a world's step that is under way or was stopped"
+    assert (main(["--store", str(tmp_path), "doctor"]), named in capsys.readouterr().out) == (0, not whole)
+    for path in left[1:]:
+        os.utime(path, (time.time() - 90_000,) * 2)
     id = world.spawn(Place(x=7))
     assert id == 41
     world.step()
     assert len(rows(world.query(Place))) == 41
+    assert FolderCommits(tmp_path / "lake").orphans() == left[:1]
 
 
 def test_an_interrupt_right_after_a_commit_loses_nothing(

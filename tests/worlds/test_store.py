@@ -13,6 +13,7 @@ pytest.importorskip("daft")
 import odograph
 from odograph.errors import InvalidInput
 from odograph.worlds import Label, LabelingConfig, LabelingProcessor, StorageConfig, SyncWorldRuntime, Trajectory, session_of
+from odograph.worlds.storage import Storage
 
 from .judge_server import JudgeServer, verdict
 from .sessions import recorded
@@ -83,6 +84,24 @@ def test_a_session_that_grew_is_labelled_again(tmp_path: Path) -> None:
         world.step()
         assert len(server) == 3
         assert world.get(2, Trajectory).total_turns == 8
+
+
+def test_a_seal_while_a_world_writes_takes_none_of_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that a world has written and not committed yet are the world's, whoever seals the store meanwhile."""
+    with odograph.open(tmp_path) as store:
+        recorded(store, 1)
+        world = store.world("eval")
+        world.spawn_from(store.trajectories(), labels=SPECS)
+        publish = Storage._publish
+
+        def late(*given: Any, **more: Any) -> None:
+            store.seal()
+            publish(*given, **more)
+
+        monkeypatch.setattr(Storage, "_publish", late)
+        world.step()
+        found = store.world("eval").query(Label).to_pydict()["label__technique"]
+        assert sorted(found) == sorted(name for name, _ in SPECS)
 
 
 def test_in_async_code_a_world_is_awaited(tmp_path: Path) -> None:

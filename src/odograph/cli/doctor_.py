@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from ..clock import iso_time
+from ..store.layout import TABLES
 from ..types import SCHEMA_VERSION, VERSION
 from .common import add_json, bytes_bar, existing_store, print_json
 from .terminal import line, paint, size
@@ -78,14 +79,16 @@ def _sealed(facts: dict[str, Any]) -> None:
     if sealed["files"] and sealed["compared"] == "footers":
         print("compared: the footers of these files; each page is compared with its checksum when it is read")
     print(f"not sealed: {size(sealed['unsealed_bytes'])} of {sealed['unsealed_trajectories']:,} trajectories")
-    if sealed["orphans"]:
-        print(
-            paint(
-                f"orphaned: {len(sealed['orphans'])} files of a seal that was stopped;"
-                " the next seal takes or deletes these files",
-                "yellow",
-            )
-        )
+    tables = [path.split("/")[1] for path in sealed["orphans"]]
+    for count, of in (
+        (sum(name in TABLES for name in tables), "a seal that was stopped; the next seal takes or deletes these files"),
+        (
+            sum(name.startswith("world_") for name in tables),
+            "a world's step that is under way or was stopped; a step a day later deletes what is left of these files",
+        ),
+    ):
+        if count:
+            print(paint(f"orphaned: {count} files of {of}", "yellow"))
     if sealed["pending"]:
         oldest = iso_time(min(sealed["pending"].values()))
         print(paint(f"under way: {len(sealed['pending'])} commits of machines that share the store, since {oldest}", "yellow"))

@@ -78,7 +78,7 @@ class Rows:
         self,
         connect: Callable[[], Any],
         execute: Callable[[Any], Any],
-        damaged: Callable[[str], bool],
+        damaged: Callable[[Exception], bool],
         shared: Shared | None,
         timeout: float | None,
     ) -> None:
@@ -139,7 +139,7 @@ class Rows:
             except Gone:
                 continue
             except DamagedFile as error:  # that machines share
-                if self._given or not self._damaged(str(error)):
+                if self._given or not self._damaged(error):
                     raise
             except OdographError:
                 raise
@@ -147,8 +147,9 @@ class Rows:
                 raise StoreError(f"the query needs more memory than it may have: {_first(error)}; ask for less at once") from None
             except (duckdb.Error, TypeError, ValueError, OverflowError, OSError) as error:
                 of_files = _of_files(error)
-                may_be = of_files or (self._shared is None and isinstance(error, duckdb.InvalidInputException))  # of some pages
-                if may_be and not self._given and self._damaged(str(error)):
+                of_some = (duckdb.InvalidInputException, duckdb.PermissionException)  # of some pages, and of a file that is gone
+                may_be = of_files or (self._shared is None and isinstance(error, of_some))
+                if may_be and not self._given and self._damaged(error):
                     self._connection = None
                 elif of_files and self._shared is not None:
                     raise unanswered(error, self._shared, "be read") from None
@@ -195,7 +196,6 @@ def sql(
     reader: Reader, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None, timeout: float | None = None
 ) -> Rows:
     """What a SELECT gives. Raises InvalidInput for another statement or a mistake in it, MissingExtra, StoreError."""
-    arrow()
     duckdb = databases.duckdb()
     if not isinstance(query, str):
         raise InvalidInput(f"a query is a text, not {type(query).__name__}")
@@ -226,14 +226,16 @@ def sql(
         there = files()
         return _connected(reader, wanted, tables) if wanted else _described()
 
-    def damaged(said: str) -> bool:
+    def damaged(error: Exception) -> bool:
         if files() != there:  # a compaction deleted what was being read
             return True
+        if isinstance(error, duckdb.PermissionException):  # the query names a file that is none of the store's
+            return False
         known = {name: reader.lake.damaged(TABLES[name]) for name in tables}
         try:
-            return any(reader.lake.damaged(TABLES[name], said) - known[name] for name in tables)
+            return any(reader.lake.damaged(TABLES[name], str(error)) - known[name] for name in tables)
         except Gone:
-            return True
+            return True  # deleted since
 
     return Rows(connect, lambda connection: connection.execute(query, given), damaged, reader.lake.shared, timeout)
 

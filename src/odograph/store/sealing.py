@@ -204,7 +204,7 @@ def recover(lake: Lake) -> None:
             else:
                 logger.warning("%s", _older(lake, commit))
     for path in lost:
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # somebody may have deleted it by hand
 
 
 def _older(lake: Lake, commit: str) -> str:
@@ -219,8 +219,8 @@ def elsewhere(lake: Lake) -> Callable[[Footer], bool]:
     that it was to replace."""
 
     def is_there(footer: Footer) -> bool:
-        if footer.replaces:
-            return all((lake.root / path).exists() for path in footer.replaces)
+        if footer.replaces:  # what machines share goes only where another commit has what it held
+            return lake.shared is not None or all((lake.root / path).exists() for path in footer.replaces)
         keys = footer.properties.get("keys")
         for name, value in keys.items() if isinstance(keys, dict) else ():
             try:

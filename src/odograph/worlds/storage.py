@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from ..tables.files import DataFile, Footer, Writer
 from ..tables.folder import FolderCommits
 from ..tables.iceberg import IcebergCommits
 from ..tables.schema import Table
-from .layout import TICKS, VALUES, prefixes_in, said_of, shared
+from .layout import TICKS, VALUES, prefixes_in, said_of, shared, table_in
 from .places import Where
 from .reading import State, history_of, state_of
 from .redacting import Redaction
@@ -68,7 +69,7 @@ class Storage:
         self.commits = commits_of(where)
         self.texts = Texts(self.commits, partial(commits_of, where))
         self._given = redactor
-        self._agreed = where.tables is None
+        self._prepared = False
         self._known: dict[str, About] = {}
 
     @cached_property
@@ -285,12 +286,15 @@ class Storage:
 
     def prepare(self, tables: Iterable[Table] = ()) -> None:
         """Before something is written. Raises StoreError where machines redact in another way what they share."""
-        if not self._agreed:
-            reopened(Place(str(self.where.folder), tables=self.where.tables)).agree_on_redaction()
-            self._agreed = True
+        if not self._prepared:
+            if self.where.tables is not None:
+                reopened(Place(str(self.where.folder), tables=self.where.tables)).agree_on_redaction()
+            self._prepared = True
             for path in self.commits.orphans():  # what processes left that were killed in a tick
-                if time.time() - path.stat().st_mtime > _OLD:
-                    path.unlink(missing_ok=True)
+                if table_in(path.relative_to(self.root).as_posix()) is not None:
+                    with suppress(OSError):
+                        if time.time() - path.stat().st_mtime > _OLD:
+                            path.unlink()
         self.commits.prepare(tables)
 
     def _unlink(self, commit: str, files: list[DataFile]) -> None:
