@@ -361,6 +361,7 @@ def test_a_repair_after_a_jump_seals_nothing_twice(store: odograph.Store, monkey
         ("pyarrow", "store.compact()", "lake"),
         ("pyarrow", "store.sql('select * from facts')", "lake"),
         ("duckdb", "store.sql('select 1')", "lake"),
+        ("daft", "store.frame('facts')", "worlds"),
         (
             "pyiceberg",
             "odograph.open('file:///tmp/none', catalog='sqlite:////tmp/none.db', local=root + '/l').count()",

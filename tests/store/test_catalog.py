@@ -165,6 +165,21 @@ def test_a_long_journal_is_indexed_in_parts(store: odograph.Store, monkeypatch: 
         assert [h.trajectory for h in store.search("haystack")] == ids[::-1]
 
 
+def test_who_never_searches_pays_for_no_index(store: odograph.Store) -> None:
+    """Lists and trajectories index no text: the catalog stays small until the first search."""
+    with store.record(task="t") as run:
+        for n in range(100):
+            run.note(" ".join(f"{n * 300 + k:x}word" for k in range(300)))
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in store.root.glob("catalog.sqlite*"))
+
+    assert (store.count(), len(store.trajectory(run.id).notes)) == (1, 100)
+    before = size()
+    assert len(store.search("2aword")) == 1
+    assert size() > 2 * before
+
+
 def test_a_file_that_went_meanwhile_has_no_text(tmp_path: Path) -> None:
     """Another process sealed and deleted a journal file, or took it out of the list, before its text was indexed."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
@@ -261,6 +276,27 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
             assert not again.examine()["catalog_in_memory"]
 
 
+def test_doctor_looks_at_each_page_of_a_large_catalog(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged page of a catalog that is too large to be looked at each time it is opened: a question that does not need the page
+    does not notice; what `odograph doctor` asks does, and the catalog is whole from then on."""
+    fill(store)
+    store.search("needle1")
+    store.close()
+    monkeypatch.setattr(rows, "_FEW_PAGES", 0)
+    path = store.root / "catalog.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("select rootpage from sqlite_master where name='search_data'").fetchone()
+        (size,) = db.execute("pragma page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+    with odograph.open(store.root) as again:
+        assert again.count() == 3
+        with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost"):
+            again.examine()
+        assert len(again.search("needle1")) == 1
+
+
 def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store) -> None:
     """What a user deleted is gone from lists, too: the catalog is rebuilt, not believed."""
     ids = fill(store)
@@ -292,6 +328,30 @@ def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograp
         path.write_bytes(head + theirs.read_bytes()[len(head) :])
         os.utime(path.parent)  # as a program does that moves a file there
         assert [s.task for s in again.summaries()] == ["after"] * 20
+
+
+def test_a_file_that_had_no_lines_when_it_was_seen_is_read(
+    store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may have waited long between making its file and the first lines, which change nothing of the folder: the next
+    question reads them. A file that a killed writer left so long ago is not waited for."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    with odograph.open(tmp_path / "other") as other:
+        fill(other, 1)
+    (lines,) = (other.root / "journal").glob("*.jsonl")
+    fill(store, 1)
+    store.close()
+    folder = store.root / "journal"
+    begun = folder / lines.name
+    begun.touch()
+    os.utime(folder, (1e9, 1e9))
+    assert len(store) == 1
+    begun.write_bytes(lines.read_bytes())
+    assert len(store) == 2
+    (left := folder / "left.jsonl").touch()
+    os.utime(left, (1e9, 1e9))
+    os.utime(folder, (1e9, 1e9))
+    assert len(store) == 2 and not store.backend.reader.catalog._must_look()
 
 
 def test_it_catches_up_incrementally(store: odograph.Store) -> None:
@@ -454,3 +514,25 @@ def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
         store.seal()
         assert store.count() >= size
     assert db.total_changes - before < 100
+
+
+def test_a_catalog_that_another_process_begins_anew_is_read_on(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process has emptied the catalog, and not read all files again yet, a question reads them."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store)
+    os.utime(store.root / "journal", (1e9, 1e9))
+    assert store.count() == 3 and not store.backend.reader.catalog._must_look()
+    with closing(sqlite3.connect(store.root / "catalog.sqlite", isolation_level=None)) as other:
+        rows.functions(other)
+        rows.create(other)
+    assert store.count() == 3
+
+
+def test_files_that_go_at_each_look_are_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is given that leaves out what could not be read, however often files are listed anew."""
+    fill(store)
+    looks = []
+    monkeypatch.setattr(keeping, "size_of", lambda path: looks.append(path) or -1)
+    with pytest.raises(odograph.StoreError, match="a journal file was sealed meanwhile"):
+        store.count()
+    assert len(looks) == 5

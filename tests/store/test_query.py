@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import committing, databases, layout
+from odograph.store import committing, databases, lake, layout
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -369,13 +370,36 @@ def test_what_is_not_one_select_is_named(store: odograph.Store, query: str, foun
         store.sql(query)
 
 
-def test_a_mistake_that_names_parquet_is_no_damage(store: odograph.Store) -> None:
-    """What a query says wrong is told as that, though the error holds a word that errors of files hold."""
+def test_a_mistake_that_names_parquet_is_no_damage(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a query says wrong is told as that, though the error holds a word that errors of files hold; and no file is compared with
+    its checksum for it once more."""
     fill(store, 1)
     store.seal()
-    for query in ("select parquet from facts", "select 'parquet'::int from facts", "select add_parquet_key('k', 'x') from facts"):
+    store.sql("select count(*) from facts").list()
+    monkeypatch.setattr(lake, "crc_of", lambda path: pytest.fail(f"{path} was read"))
+    mistakes = ["select parquet from facts", "select 'parquet'::int from facts", "select add_parquet_key('k', 'x') from facts"]
+    for query in (*mistakes, "select * from 'none.parquet' -- facts"):
         with pytest.raises(odograph.InvalidInput, match="the query failed"):
             store.sql(query).list()
+
+
+def test_rows_that_were_given_are_not_given_again(store: odograph.Store) -> None:
+    """Files that rot while somebody takes rows of them end the rows with an error: the rows do not begin anew."""
+    chance = random.Random(1)
+    for _ in range(4):
+        with store.record(task="t") as run:
+            run.note(chance.randbytes(300_000).hex())  # DuckDB reads small files at once
+        store.seal()
+    rows = store.sql("select length(body) as n, repeat('x', 2000) as x, unnest(range(3000)) as y from records").tuples()
+    next(rows)
+    for path in (store.root / "lake" / "records").glob("*.parquet"):
+        data, about = path.read_bytes(), path.stat()
+        with path.open("r+b") as file:
+            file.write(b"\xa5" * (len(data) - 8 - int.from_bytes(data[-8:-4], "little")))
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(odograph.StoreError, match="the sealed tier can't be read"):
+        for _ in rows:
+            pass
 
 
 def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:

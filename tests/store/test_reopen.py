@@ -401,18 +401,21 @@ def test_a_fault_does_not_tell_what_is_redacted(tmp_path: Path, monkeypatch: pyt
     assert holds(tmp_path, SECRET) == []
 
 
-def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path) -> None:
-    """Recording goes on in a new file, with what was written since the last look; it is warned of once, and in `health()`."""
+@pytest.mark.parametrize("durability", ["group", "sync"])
+def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path, durability: Any) -> None:
+    """Recording goes on in a new file, with what was written since the last look; it is warned of once, and in `health()`. Where each
+    record is synced, each looks."""
     where = tmp_path / "s"
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        store = odograph.open(where)
+        store = odograph.open(where, durability=durability)
         store.record(task="before").finish()
         store.flush()  # the file is looked for
         where.rename(tmp_path / "moved")
         run = store.record(task="after")
         run.note("acknowledged")
-        until(lambda: store.health()["files_lost"])
+        until(lambda: store.health()["files_lost"]) if durability == "group" else None
+        assert holds(where, "acknowledged")
         assert store.health()["files_lost"] == 1
         run.finish()
         assert [t.task for t in odograph.open(where).trajectories()] == ["after"]

@@ -227,9 +227,10 @@ def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: 
     store.append(ids[0]).reward(1.0)
     store.close()
     assert main([*command, "doctor", "--json"]) == 0
-    sealed = json.loads(capsys.readouterr().out)["sealed"]
+    facts = json.loads(capsys.readouterr().out)
+    sealed = facts["sealed"]
     assert (sealed["files"], sealed["commits"], sealed["unsealed_trajectories"], sealed["orphans"]) == (3, 1, 1, [])
-    assert sealed["unsealed_bytes"] > 0
+    assert sealed["unsealed_bytes"] == facts["journal_bytes"] > 0
     for path in (store.root / "lake").glob("commits.sqlite*"):
         path.unlink()
     assert main([*command, "doctor"]) == 1
@@ -247,9 +248,9 @@ def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: 
 def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
     """The newest records are shown whichever tier they are in; what is sealed between two looks is not missed."""
     fill(store, 2)
-    before = [r.id for r in store.tail(10)]
+    before = [[r.id for r in store.tail(count)] for count in (10, 1000)]
     store.seal()
-    assert [r.id for r in store.tail(10)] == before
+    assert [[r.id for r in store.tail(count)] for count in (10, 1000)] == before
     tail = store.tail(5)
     fill(store, 1)
     assert len(list(tail)) == 5
@@ -358,6 +359,8 @@ def test_a_running_trajectory_is_sealed_in_parts(store: odograph.Store) -> None:
             step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response="3")
         assert [s.status for s in store.summaries()] == ["running"]
         assert len(store.trajectory(run.id).steps) == 4
+        with odograph.open(store.root) as other:
+            assert (store.is_written_elsewhere(run.id), other.is_written_elsewhere(run.id)) == (False, True)
     assert [s.status for s in store.summaries()] == ["completed"]
     before = seen(store)
     store.seal()
@@ -386,6 +389,7 @@ def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) 
             assert told == [(found.journal_bytes, found.journal_bytes)]
             began = [(store.root / "lake" / name).stat().st_mtime_ns for name in ("records", "README.md")]
             assert store.seal().left == 1
+            assert store.examine()["sealed"]["unsealed_bytes"] == 0
             assert [(store.root / "lake" / name).stat().st_mtime_ns for name in ("records", "README.md")] == began
             assert len(seen(store)["trajectories"]) == len(seen(store)["summaries"]) == count
             writer.stdin.write(b"\n")

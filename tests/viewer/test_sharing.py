@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
+from odograph.store import journal
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
@@ -166,6 +169,24 @@ def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Pa
         ):
             recorded(store, "searchable", group="now")
             assert asked() == number
+
+
+def test_a_file_that_is_being_made_is_not_taken_for_one_of_a_dead_writer(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that sends what killed processes left comes between another one's making its file and taking the file's lock: the
+    records of the other process are in a file that has a name."""
+    with opened(server, tmp_path) as sender, opened(server, tmp_path) as store:
+
+        def flock(fd: int, how: int) -> None:
+            monkeypatch.undo()
+            sender.flush()
+            fcntl.flock(fd, how)
+
+        monkeypatch.setattr(journal, "fcntl", SimpleNamespace(flock=flock, LOCK_EX=fcntl.LOCK_EX))
+        id = recorded(store, "made")
+        assert store.health()["files_lost"] == 0
+        assert len(store.trajectory(id).steps) == 3
 
 
 def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:

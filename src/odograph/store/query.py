@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -407,7 +408,7 @@ def _local(catalog: Catalog, tables: set[str]) -> dict[str, Any]:
         records: list[AnyRecord] = []
         for file, start, stop in catalog.places(id):
             for line in next(read_ranges(file.path, [(start, stop)])).split(b"\n"):
-                try:
+                with suppress(*DAMAGE):
                     one = decode(line, file.writer, file.version) if line else None
                     if one is None:
                         continue
@@ -415,8 +416,6 @@ def _local(catalog: Catalog, tables: set[str]) -> dict[str, Any]:
                         found["records"].append(row_of(line, file.writer, file.version))
                     if isinstance(one, AnyRecord):
                         records.append(one)
-                except DAMAGE:
-                    continue
         if "facts" in tables:
             replaced = {r.supersedes for r in records if r.supersedes}
             of = about.get(id, {})
