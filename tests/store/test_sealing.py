@@ -231,6 +231,7 @@ def test_doctor_tells_what_is_sealed_and_repairs(store: odograph.Store, capsys: 
     sealed = facts["sealed"]
     assert (sealed["files"], sealed["commits"], sealed["unsealed_trajectories"], sealed["orphans"]) == (3, 1, 1, [])
     assert abs(sealed["last"] - time.time_ns()) < 86_400 * 10**9
+    assert sealed["rows"] == len(sealed_rows(store, "records"))
     assert sealed["unsealed_bytes"] == facts["journal_bytes"] > 0
     for path in (store.root / "lake").glob("commits.sqlite*"):
         path.unlink()
