@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     _sealed(facts)
     for damage in facts["damages"]:
         colour, what = ("yellow", "torn") if damage["torn"] else ("red", "damaged")
-        at = f" at byte {damage['offset']}" if damage["file"].endswith(".jsonl") else ""  # of a file of the lake, the reason says it
+        at = f" at byte {damage['offset']}" if damage["file"].endswith(".jsonl") else ""  # else the reason says it
         print(paint(f"{what}: {line(damage['file'])}{at}: {line(damage['reason'])}", colour))
     if not facts["damages"]:
         print(paint("no damage", "green"))
