@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import odograph
-from odograph.store import keeping, rows, text
+from odograph.store import keeping, lines, rows, text
 from odograph.store.indexing import Batch
 from odograph.store.lines import File
 from odograph.types import Start
@@ -352,6 +352,11 @@ def test_a_file_that_had_no_lines_when_it_was_seen_is_read(
     os.utime(left, (1e9, 1e9))
     os.utime(folder, (1e9, 1e9))
     assert len(store) == 2 and not store.backend.reader.catalog._must_look()
+    (newer := folder / f"{'f' * 19}.jsonl").touch()
+    assert len(store) == 2
+    newer.write_bytes(lines.read_bytes().partition(b"\n")[0].replace(b'"schema_version":1', b'"schema_version":999') + b"\n")
+    with pytest.raises(odograph.NewerStore):
+        len(store)
 
 
 def test_it_catches_up_incrementally(store: odograph.Store) -> None:
@@ -536,3 +541,12 @@ def test_files_that_go_at_each_look_are_told(store: odograph.Store, monkeypatch:
     with pytest.raises(odograph.StoreError, match="a journal file was sealed meanwhile"):
         store.count()
     assert len(looks) == 5
+
+
+def test_a_file_that_goes_while_files_are_listed_stops_no_question(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process sealed and deleted it."""
+    fill(store)
+    monkeypatch.setattr(keeping, "journals", lambda folder: [*lines.journals(folder), folder / "gone.jsonl"])
+    assert store.count() == 3
