@@ -313,6 +313,20 @@ def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store
             again.trajectory(ids[0])
 
 
+def test_a_journal_that_shrinks_while_its_writer_lives_is_noticed(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next question counts what is left."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store)
+    os.utime(store.root / "journal", (1e9, 1e9))
+    with odograph.open(store.root) as reader:
+        assert reader.count() == 3 and not reader.backend.reader.catalog._must_look()
+        (path,) = (store.root / "journal").glob("*.jsonl")
+        os.truncate(path, path.read_bytes().index(b"\n") + 1)
+        assert reader.count() == 0
+    with pytest.warns(RuntimeWarning, match="was deleted, moved or changed by another program"):
+        store.close()
+
+
 def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograph.Store) -> None:
     """Lines of a longer file stand elsewhere: the catalog is rebuilt, not gone on with."""
     fill(store)
