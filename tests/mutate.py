@@ -1,7 +1,7 @@
 """Breaks the source one place at a time and lists the breaks that no test notices: `python -m tests.mutate store --most 40`.
 
 A first run of the tests tells which test reaches which line, in processes that the test starts, too. A break is tried with the tests that
-reach its line, first those that are quick and have noticed breaks of that file. The places are spread over the files of a part, in an order that the seed gives.
+reach its line, first those that are quick, reach what few tests reach close by, and have noticed breaks of that file. The places are spread over the files of a part, in an order that the seed gives.
 Breaks that `tests/judged/` lists are left out: a person has judged that they change nothing that matters.
 
 The tests are collected once. A break inside of a function is put into the loaded function of a fork, which then runs its tests. A break that
@@ -77,6 +77,8 @@ ROOMS = {
 }
 #: Tests that take many seconds and would find little more.
 _QUICK = "not (hostile or 50_random_moments or 2000_calls or 1000_calls or window_that_slides or linear or bounded or costs_some_copies)"
+#: How many lines close by tell which tests are about a line, and what a test counts that reaches nothing there that is rare.
+_ABOUT, _COMMON = 40, 0.02
 #: Seconds that one test may take with a break.
 _TEST = 100
 _ARGUMENTS = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow", "-k", _QUICK]
@@ -389,9 +391,9 @@ class Tests:
         return 0
 
     def near(self, file: Path, lines: range, imported: bool) -> list[str]:
-        """The tests that may notice what is done to these lines, the likeliest to notice soon first: those that reach the lines.
-        Behind them come those that reach the file, where a fixture reaches the lines, and all others, where an import runs them:
-        nothing tells for which tests."""
+        """The tests that may notice what is done to these lines, the likeliest to notice soon first: those that reach the lines, and
+        before others those that reach lines close by which few tests reach. Behind them come those that reach the file, where a fixture
+        reaches the lines, and all others, where an import runs them: nothing tells for which tests."""
         of = self._contexts(str(file))
         reached = {one for line in lines for one in of.get(line, ())}
         groups = [reached]
@@ -403,9 +405,14 @@ class Tests:
         if "" in reached and imported:
             found.append(set(self._items))
         rank = {name: n for n, names in reversed(list(enumerate(found))) for name in names}
+        rare: Counter[str] = Counter()
+        for line, contexts in of.items():
+            if abs(line - lines[-1]) <= _ABOUT:
+                names = {self._name(one) for one in contexts} & rank.keys()
+                rare.update(dict.fromkeys(names, 1 / len(names)) if names else {})
 
         def after(name: str) -> float:
-            return (self._times[name] + rank[name]) / (1 + self._noticed[file, name])
+            return (self._times[name] + rank[name]) / (1 + self._noticed[file, name]) / (_COMMON + rare[name])
 
         return sorted(rank, key=after)
 

@@ -164,6 +164,10 @@ odograph.Runners.sync_run_task(odograph.Task("q"), runner="rai")
 odograph.Runners.sync_run_task(odograph.Task("q"), max_concurency=3)
 odograph.Runners.sync_run_task(odograph.Task("q"))["q"].anwser
 print(odograph.Runners.run_task(odograph.Task("q"), attempts="3"))
+odograph.Runners.sync_run_task(odograph.Task("q"), attempts=3)["q"].answer
+odograph.Runners.sync_run_task(odograph.Task("q"), attempts=3)["q"][0].anwser
+store.validate(checks=[3])
+store.world("q", hooks=[print])
 print(odograph.replay("x", tools="recordd"))
 next(iter(odograph.samples([t]))).token_idz
 next(iter(odograph.samples([t], edits="pair"))).token_ids

@@ -174,7 +174,7 @@ def parts_of(url: str) -> SplitResult:
     """The parts of a URL that somebody typed or sent; no part has anything in it where it is no URL."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # read, so that one that is no number is found here
+        _ = parts.port, (parts.hostname or "").encode("idna")  # so that what is no number or no name is found here
         return parts
     except ValueError:
         return urlsplit("")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph import Kept, Literal
+from odograph.capture.faults import faults
 from odograph.types import KINDS
 
 
@@ -294,6 +295,20 @@ def test_what_a_call_or_a_reward_can_not_mean_is_refused(store: odograph.Store) 
     (c,), (reward,) = s.llm_calls, s.rewards
     assert (c.id, c.record.logprobs_of) == (call.id, "raw")
     assert (reward.weight, reward.target, reward.span) == (2.0, call.id, odograph.Span(0, 1))
+
+
+def test_versions_of_tokens_that_nobody_gives_cost_no_call(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions without token ids: the call is recorded, and a warning and the faults say what is missing."""
+    monkeypatch.setattr(faults, "told", set())
+    monkeypatch.setenv("ODOGRAPH_STRICT", "0")
+    before = faults.count
+    with store.record(task="x") as run, run.step() as step:
+        with pytest.warns(RuntimeWarning, match=r"policy_versions= needs token_ids=: the call was recorded"):
+            call = step.llm_call(model="m", response="ab", prompt_token_ids=[1], policy_versions=[(0, 1)])
+        step.llm_call(model="m", response="ab", token_ids=[1], policy_versions=[(0, 1)])
+    first, second = store.trajectory(run.id).llm_calls
+    assert (first.id, first.record.tokens, faults.count) == (call.id, [], before + 1)
+    assert second.record.tokens[0].versions == [(0, 1)]
 
 
 def test_counts_are_read_whatever_their_names_do_when_they_are_compared(store: odograph.Store) -> None:

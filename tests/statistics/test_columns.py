@@ -12,7 +12,7 @@ import odograph
 from odograph.codec import new_id
 from odograph.store import columnar, committing, figures
 from odograph.store.filters import EVERY, Filters
-from odograph.types import Note, Reward
+from odograph.types import Note, Reward, Start
 
 SAID = ("status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens", "reward", "started")
 pytest.importorskip("pyarrow")
@@ -64,6 +64,8 @@ def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest
     chance = random.Random(seed)
     if seed in (0, 3):
         monkeypatch.setattr(committing, "_SMALL", 0)
+    if seed == 2:
+        monkeypatch.setattr(columnar, "_FEW", 0)
     with odograph.open(tmp_path / "runs", seal_at=0) as store:
         for _ in range(3):
             for _ in range(12):
@@ -96,6 +98,21 @@ def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest
         assert repr(store.stats()) == repr(by_columns)
         assert by_columns.whole.trajectories > 40
         assert len(by_columns.components) > 4
+
+
+@pytest.mark.parametrize("times", [[(1, 3), (1, 1), (1, 2)], [(2, 1), (1, 2)]])
+def test_columns_are_in_the_order_of_lists(times: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs come in the order in which they began, and of those that began at once the one that was written down first comes first,
+    whatever their ids are."""
+    monkeypatch.setattr(columnar, "FEWEST", 0)
+    with odograph.open(tmp_path / "runs", seal_at=0) as store:
+        for id, (began, first) in zip("abc", times, strict=False):
+            start = Start(trajectory=id, task="t", id=new_id(), time=first, seq=1, source_time=began)
+            store.add([start, Reward(trajectory=id, id=new_id(), value=float(first), time=9, seq=2)])
+        store.seal()
+        found = store.backend.reader.columns()
+        assert found is not None
+        assert found.reward.tolist() == [s.reward for s in store.summaries()] == [first for _, first in sorted(times)]
 
 
 def test_what_columns_can_not_say_the_catalog_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

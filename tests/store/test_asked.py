@@ -95,6 +95,7 @@ class _Server(BaseHTTPRequestHandler):
     [
         ([], odograph.NotFound, "trajectory 'x' has no readable record"),
         ([[1, "w", SCHEMA_VERSION, b"junk"]], odograph.NotFound, "trajectory 'x' has no readable record"),
+        ([["odd"]], odograph.StoreError, "the answer of http.* can't be read: "),
         (
             [[1, "w", SCHEMA_VERSION + 1, b"{}"]],
             odograph.StoreError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import odograph
-from odograph.store import rows, text
+from odograph.store import keeping, rows, text
+from odograph.store.indexing import Batch
 from odograph.store.lines import File
 from odograph.types import Start
 
@@ -187,8 +189,9 @@ def test_a_file_that_went_meanwhile_has_no_text(tmp_path: Path) -> None:
         assert not text.index_some(db, File(tmp_path / "gone.jsonl", "gone", 1), None)
 
 
-def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> None:
-    """It is only a cache: without it, with rubbish in its place, or while another process holds it, reads are the same."""
+def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only a cache: without it, with rubbish in its place, or while another process holds it, reads are the same. What another
+    process holds stays."""
     fill(store)
     before = [(s.id, s.reward) for s in store.summaries()]
     store.close()
@@ -199,6 +202,30 @@ def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store) -> 
     catalog.write_bytes(b"this is no database" * 100)
     with odograph.open(store.root) as again:
         assert [(s.id, s.reward) for s in again.summaries()] == before
+    monkeypatch.setattr(keeping, "_BUSY_SECONDS", 0.0)
+    made = catalog.stat().st_ino
+    with closing(sqlite3.connect(catalog, isolation_level=None)) as other, odograph.open(store.root) as again:
+        other.execute("begin immediate")
+        assert [(s.id, s.reward) for s in again.summaries()] == before
+    assert catalog.stat().st_ino == made
+
+
+def test_who_is_stopped_while_a_list_is_made_keeps_nobody_waiting(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle leaves no lock on the catalog, and the next list is whole."""
+    fill(store, 1)
+    assert store.count() == 1
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    fill(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Batch, "add", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            store.count()
+    with closing(sqlite3.connect(store.root / "catalog.sqlite", timeout=0, isolation_level=None)) as other:
+        other.execute("begin immediate")
+    assert store.count() == len(list(store.trajectories())) == 4
 
 
 @pytest.mark.parametrize(
@@ -238,7 +265,6 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
             assert len(again.search("needle1")) == 1
             assert [t.id for t in again.trajectories()] == [s.id for s in again.summaries()] == ids
             assert again.count(group="g0") == 2
-            assert not again.examine()["catalog_in_memory"]
 
     with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost") as told:
         answers()
@@ -246,6 +272,8 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         answers()
+        with odograph.open(tmp_path / "store") as again:
+            assert not again.examine()["catalog_in_memory"]
 
 
 def test_doctor_looks_at_each_page_of_a_large_catalog(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +311,47 @@ def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store
         assert len(again) == 1
         with pytest.raises(odograph.NotFound):
             again.trajectory(ids[0])
+
+
+def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograph.Store) -> None:
+    """Lines of a longer file stand elsewhere: the catalog is rebuilt, not gone on with."""
+    fill(store)
+    with odograph.open(store.root.with_name("other")) as other:
+        for n in range(20):
+            with other.record(task="after") as run:
+                run.note("x" * (400 + n))
+    store.close()
+    (path,), (theirs,) = ((of.root / "journal").glob("*.jsonl") for of in (store, other))
+    with odograph.open(store.root) as again:
+        assert again.count() == 3
+        head = path.read_bytes().partition(b"\n")[0]
+        path.write_bytes(head + theirs.read_bytes()[len(head) :])
+        os.utime(path.parent)  # as a program does that moves a file there
+        assert [s.task for s in again.summaries()] == ["after"] * 20
+
+
+def test_a_file_that_had_no_lines_when_it_was_seen_is_read(
+    store: odograph.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may have waited long between making its file and the first lines, which change nothing of the folder: the next
+    question reads them. A file that a killed writer left so long ago is not waited for."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    with odograph.open(tmp_path / "other") as other:
+        fill(other, 1)
+    (lines,) = (other.root / "journal").glob("*.jsonl")
+    fill(store, 1)
+    store.close()
+    folder = store.root / "journal"
+    begun = folder / lines.name
+    begun.touch()
+    os.utime(folder, (1e9, 1e9))
+    assert len(store) == 1
+    begun.write_bytes(lines.read_bytes())
+    assert len(store) == 2
+    (left := folder / "left.jsonl").touch()
+    os.utime(left, (1e9, 1e9))
+    os.utime(folder, (1e9, 1e9))
+    assert len(store) == 2 and not store.backend.reader.catalog._must_look()
 
 
 def test_it_catches_up_incrementally(store: odograph.Store) -> None:
@@ -433,3 +502,37 @@ def test_filters_of_the_wrong_type_are_refused(store: odograph.Store) -> None:
     for what in (5, "x", None):
         with pytest.raises(odograph.InvalidInput, match="a trajectory is a dict, a Trajectory or records, not "):
             store.add(what)  # type: ignore[arg-type]
+
+
+def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
+    """After another seal the catalog learns the new trajectories alone, however many were sealed before."""
+    db = store.backend.reader.catalog._db
+    for size in (100, 1):
+        for n in range(size):
+            store.record(task=n).finish()
+        before = db.total_changes
+        store.seal()
+        assert store.count() >= size
+    assert db.total_changes - before < 100
+
+
+def test_a_catalog_that_another_process_begins_anew_is_read_on(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another process has emptied the catalog, and not read all files again yet, a question reads them."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store)
+    os.utime(store.root / "journal", (1e9, 1e9))
+    assert store.count() == 3 and not store.backend.reader.catalog._must_look()
+    with closing(sqlite3.connect(store.root / "catalog.sqlite", isolation_level=None)) as other:
+        rows.functions(other)
+        rows.create(other)
+    assert store.count() == 3
+
+
+def test_files_that_go_at_each_look_are_told(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is given that leaves out what could not be read, however often files are listed anew."""
+    fill(store)
+    looks = []
+    monkeypatch.setattr(keeping, "size_of", lambda path: looks.append(path) or -1)
+    with pytest.raises(odograph.StoreError, match="a journal file was sealed meanwhile"):
+        store.count()
+    assert len(looks) == 5

@@ -183,6 +183,7 @@ def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how:
     path = Path("lake") / what if "." in what else made.file(what, 0)
     check(made, made.copied(tmp_path / "s"), path, how, 0, COMMANDS[:3])
     assert what != "records" or path.name in caplog.text, "readers say which file is damaged"
+    assert what != "records" or "what it held is left out" in caplog.text
 
 
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
@@ -274,7 +275,7 @@ def test_a_repair_adds_the_checksums_that_an_earlier_version_did_not_write(made:
 
 def test_a_page_that_no_query_can_read_is_left_out_without_a_checksum_too(made: Made, tmp_path: Path) -> None:
     """A store that was sealed before there were checksums: a query that meets a damaged page reads the files through, and goes on
-    without the one."""
+    without the one; the doctor tells."""
     where = made.copied(tmp_path / "s")
     path = where / made.file("facts", 0)
     with closing(sqlite3.connect(where / "lake" / "commits.sqlite")) as db:
@@ -283,5 +284,6 @@ def test_a_page_that_no_query_can_read_is_left_out_without_a_checksum_too(made: 
     data = path.read_bytes()
     pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # behind them stands what says where they are
     path.write_bytes(data[:4] + bytes(pages - 4) + data[pages:])
+    assert status(["doctor"], where)[0] == 1
     with odograph.open(where) as store:
         assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts

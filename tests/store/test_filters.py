@@ -156,6 +156,7 @@ def test_the_version_of_a_policy(store: odograph.Store) -> None:
     for asked in (3, "3"):
         assert [s.id for s in store.summaries(policy_version=asked)] == ids[:2]
     assert [s.id for s in store.summaries(policy_version="3b")] == ids[2:3]
+    assert [s.policy_version for s in store.summaries()] == [3, "3", "3b", None]
 
 
 def test_the_runs_of_a_task(store: odograph.Store) -> None:

@@ -1071,6 +1071,27 @@ def test_a_journal_that_nobody_holds_closes_its_file_and_ends_its_thread(tmp_pat
     until(lambda: not is_alive(path) and not thread.is_alive())
 
 
+def test_who_releases_lines_that_another_thread_is_writing_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `release` promises holds too where the group commit took the waiting lines a moment before."""
+    one, real, seen = Journal(tmp_path / "journal"), os.write, []
+    monkeypatch.setattr(one, "_sync_soon", lambda: None)
+    one.append(b"{}\n")
+    one.hold(b"[]\n")
+    asks = threading.Thread(target=lambda: (one.release(), seen.append(Path(one._path).read_bytes())))
+
+    def write(fd: int, data: bytes) -> int:
+        asks.start()
+        asks.join(0.1)  # one that does not wait is done long before
+        return real(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        one.release()
+    asks.join()
+    assert seen[0].endswith(b"{}\n[]\n")
+    one.close()
+
+
 def test_the_beginning_of_a_step_is_written_when_the_program_ends(tmp_path: Path) -> None:
     """A program that closes nothing loses nothing that waited for the next record."""
     program = """

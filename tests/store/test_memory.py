@@ -53,3 +53,14 @@ def test_a_folder_that_took_the_place_of_one_that_went_stays(tmp_path: Path, mon
     monkeypatch.setattr(memory.os, "open", late)
     memory._sweep(tmp_path, "some-")
     assert folder.exists() and (tmp_path / "gone").exists()
+
+
+def test_a_folder_that_gets_no_name_is_gone(tmp_path: Path) -> None:
+    """Where another process has that name in the same moment, nothing stays of the folder, and nobody takes it for held."""
+    (tmp_path / "name" / "journal").mkdir(parents=True)
+    unnamed = tmp_path / ".name"
+    unnamed.mkdir()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(OSError, match="not empty"):
+        memory._named(str(unnamed), tmp_path / "name")
+    assert (os.listdir("/proc/self/fd"), [*tmp_path.iterdir()]) == (before, [tmp_path / "name"])

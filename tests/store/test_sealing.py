@@ -32,6 +32,7 @@ from odograph.store import committing, compacting, layout, sealing
 from odograph.store import lake as lake_module
 from odograph.tables import files
 from odograph.tables.folder import FolderCommits
+from odograph.tables.schema import Table
 from odograph.types import Action
 from tests.threads import to_a_thread
 
@@ -256,6 +257,35 @@ def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
     ids = fill(store, 1)
     store.seal()
     assert {r.trajectory for r in tail} == set(ids)
+
+
+def test_tail_shows_each_record_of_each_writer_once(store: odograph.Store) -> None:
+    """Of writers whose files are sealed between two looks and of one whose file stays, of one that ends and of one that comes and goes
+    between two looks."""
+    with odograph.open(store.root) as before:
+        before.record(task="before").finish()
+    store.seal()
+    ends, stays = (odograph.open(store.root) for _ in range(2))
+    runs = [of.record(task="t") for of in (store, ends, stays)]
+    tail = store.tail(100)
+    shown = [r.id for r in tail]
+    runs[1].note("of the one that ends")
+    ends.close()
+    runs[2].note("of the one that stays")
+    shown += [r.id for r in tail]
+    runs[0].note("sealed")
+    with odograph.open(store.root) as comes:
+        comes.record(task="comes and goes").finish()
+    store.seal()
+    runs[2].note("more")
+    runs[0].note("in a new file")
+    shown += [r.id for r in tail]
+    runs[0].note("more")
+    store.seal()
+    runs[0].note("in a third file")
+    store.seal()
+    shown += [r.id for r in tail]
+    assert sorted(shown) == sorted(r.id for t in store.trajectories() for r in t.records)
 
 
 def test_tail_leaves_out_what_is_damaged(store: odograph.Store) -> None:
@@ -870,9 +900,17 @@ def test_reading_all_keeps_few_row_groups(store: odograph.Store, monkeypatch: py
 
 @pytest.mark.parametrize("what", ["rows", "bytes"])
 def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Row groups have as many rows, or bytes, as is chosen and no more, in each table; a trajectory may fill several, and all is there."""
+    """Row groups have as many rows, or bytes, as is chosen and no more, in each table; a trajectory may fill several, and all is there.
+    In memory are as many rows of facts and of summaries as is chosen; the others are columns by then."""
     import pyarrow.parquet as parquet
 
+    columns, held = committing._columns, set[tuple[str, int]]()
+
+    def counted(table: Table, rows: list[dict[str, Any]]) -> Any:
+        held.add((table.name, len(rows)))
+        return columns(table, rows)
+
+    monkeypatch.setattr(committing, "_columns", counted)
     fill(store, 5, steps=2)
     before = seen(store)
     small = {"_SOME": 2, "_ROWS": 3, "_FACT_ROWS": 4, "_SUMMARY_ROWS": 4} if what == "rows" else {"_GROUP": 1}
@@ -883,9 +921,11 @@ def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkey
         if merged:
             store.append(before["summaries"][0].id).label("l", "v")  # which changes no figure
             before = seen(store)
+        told = store.sql("select kind, count(*) from facts group by 1 order by 1").list()
         store.seal()
         if merged:
             assert store.compact(grace=0).merged == 6
+        assert store.sql("select kind, count(*) from facts group by 1 order by 1").list() == told
         assert seen(store) == before
         assert seen(cold(store)) == before
         groups = {}
@@ -898,10 +938,27 @@ def test_a_seal_of_many_row_groups_reads_as_before(store: odograph.Store, monkey
         if what == "bytes":
             assert groups["records"] == [1] * rows and len(groups["facts"]) == 1
             continue
+        assert max(most for name, most in held if name != "records") == 2
         assert max(groups["records"]) == 3 and len(groups["records"]) <= rows / 3 + 5
         facts = sum(groups["facts"])
         assert groups["facts"] == [4] * (facts // 4) + ([facts % 4] if facts % 4 else [])
         assert groups["trajectories"] == [4, 1]
+
+
+def test_row_groups_of_a_long_file_are_as_large_as_the_first_ones(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many rows a row group gets is told by how well the one before compressed: late ones are no smaller, and none is far larger."""
+    import pyarrow.parquet as parquet
+
+    monkeypatch.setattr(committing, "_GROUP", 1 << 15)
+    with store.record(task="long") as run:
+        for _ in range(100):
+            run.note(os.urandom(8000).hex() * 2)  # a quarter of it is left
+    store.close()
+    store.seal()
+    (path,) = (store.root / "lake" / "records").glob("*.parquet")
+    about = parquet.read_metadata(path)
+    rows = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
+    assert sum(rows) == 102 and 5 < min(rows[:-1]) <= max(rows) < 12
 
 
 def test_compacting_refuses_summaries_in_no_order(store: odograph.Store) -> None:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import traceback
 import urllib.request
@@ -25,7 +26,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
-from odograph.store import committing, databases, layout, publishing, sealing
+from odograph.store import committing, databases, lake, layout, publishing, sealing
 from odograph.tables import iceberg
 from odograph.tables.schema import Column
 from odograph.tables.shared import catalog_of, said, shared
@@ -178,6 +179,28 @@ def test_folders_seal_at_once(near: Team) -> None:
     nothing_lost_or_doubled(fresh(near, "r"), 3, common)
 
 
+def test_a_folder_has_one_name_among_machines(near: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sealed of a folder's journal is kept by the folder's name. Processes that make the name at once agree, and a process
+    that was killed between making the file and writing the name leaves a name to be made."""
+    one, other = (near.machine("a").backend.reader.lake for _ in range(2))
+    found: list[str] = []
+    # as another process does: threads of one wait for each other at a `cached_property` of Python 3.11
+    looks = threading.Thread(target=lambda: found.append(lake.Lake.journal_key.func(other)))
+
+    def named() -> str:
+        looks.start()
+        looks.join(0.2)  # the other one has not waited where it is done by then
+        return "name"
+
+    monkeypatch.setattr(lake, "new_id", named)
+    found.append(one.journal_key)
+    looks.join()
+    assert found == ["journal:name/"] * 2
+    (one.root / "folder").write_bytes(b"")
+    monkeypatch.setattr(lake, "new_id", lambda: "another")
+    assert near.machine("a").backend.reader.lake.journal_key == "journal:another/"
+
+
 MACHINE = """
     import json, sys
     import odograph
@@ -296,15 +319,15 @@ def test_a_seal_that_others_overtake_is_made_anew_so_often(near: Team, monkeypat
 
 
 @contextmanager
-def dying(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[None]:
-    """The work inside dies at a stage of its commit."""
+def dying(monkeypatch: pytest.MonkeyPatch, where: str, of: Any = iceberg) -> Iterator[None]:
+    """The work inside dies at a stage of its commit, or, of `committing`, of what comes before."""
 
     def die(name: str) -> None:
         if name == where:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(iceberg, "stage", die)
+        patch.setattr(of, "stage", die)
         with pytest.raises(KeyboardInterrupt):
             yield
 
@@ -315,15 +338,8 @@ def test_a_killed_seal_that_others_overtook_is_made_anew(near: Team, monkeypatch
     (id,) = fill(a, 1, steps=1)
     a.seal()
     a.append(id).reward(1.0, name="mine")
-
-    def die(stage: str) -> None:
-        if stage == "trajectories":
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(committing, "stage", die)
-        with pytest.raises(KeyboardInterrupt):
-            a.seal()
+    with dying(monkeypatch, "trajectories", committing):
+        a.seal()
     b.append(id).reward(1.0, name="theirs")
     b.seal()
     again = near.machine("a")
@@ -366,6 +382,8 @@ def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: py
         fill(a, 1)
         a.seal()
     before = seen(a)
+    with dying(monkeypatch, "records", committing):  # of whose files one is whole
+        a.compact(grace=0)
     with dying(monkeypatch, "truth"):
         a.compact(grace=0)
     count = "select count(*) as n, count(distinct trajectory) as t from facts"
@@ -374,6 +392,7 @@ def test_a_compaction_that_is_killed_doubles_nothing(near: Team, monkeypatch: py
         assert machine.sql(count).list() == [{"n": 24, "t": 2}]
         assert seen(machine) == before
     assert machine.compact(grace=0).deleted == 6
+    assert machine.examine()["sealed"]["orphans"] == []
     assert seen(fresh(near, "c")) == before
     assert len(list((near.root / "warehouse" / "runs" / "facts").glob("*.parquet"))) == 1
 
@@ -510,6 +529,7 @@ def test_what_machines_seal_while_a_folder_is_published_stays(near: Team, monkey
     assert (left, found.commits, found.merged) == ([], 1, 1)
     assert folder.publish(near.where, catalog=near.catalog).commits == 0
     reader = fresh(near, "c")
+    assert len([*(near.root / "warehouse").rglob("*.parquet")]) == reader.examine()["sealed"]["files"]
     assert sorted(r.name for r in reader.trajectory(ids[0]).rewards) == ["final", "first", "late", "second"]
     counted = "select count(*) as n, count(distinct id) as d from records where id is not null"
     assert [row["n"] - row["d"] for row in reader.sql(counted).list()] == [0]

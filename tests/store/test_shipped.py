@@ -194,18 +194,27 @@ def test_a_writer_that_comes_back_while_its_file_is_deleted(tmp_path: Path, monk
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
 
 
-def test_a_file_that_a_seal_deletes_while_a_server_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer is told how much was there, and goes on in another file."""
+@pytest.mark.parametrize("before", ["opened", "locked"])
+def test_a_file_that_is_deleted_while_its_writer_comes_back(before: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seal deletes the journal of a silent writer in the moment before the server opens or locks the file: the writer is told how
+    much was there, and goes on."""
     pytest.importorskip("pyarrow")
     id, name, data = recorded(tmp_path / "client")
-    at = len(b"".join(lines(data)[:4]))
+    head = b"".join(lines(data)[:4])
     with receiving(tmp_path / "server") as server:
-        server.take(name, 0, data[:at])
+        server.take(name, 0, head)
     with odograph.open(tmp_path / "server") as store:
-        monkeypatch.setattr(Receiving, "_room", lambda *_: store.seal())  # where the server is about to open a file
-        with receiving(tmp_path / "server") as server:
-            assert not list((tmp_path / "server" / "journal").glob("*.jsonl"))
-            assert server.take(name, at, data[at:]) == len(data)
+        with monkeypatch.context() as patch, receiving(tmp_path / "server") as server:
+            server.close()  # which holds the file of a writer that was in touch lately
+            alone = shipped._alone
+            if before == "opened":
+                patch.setattr(server, "_room", lambda name: store.seal())
+            else:
+                patch.setattr(shipped, "_alone", lambda *of: (store.seal(), alone(*of)))
+            assert server.size(name) == len(head)
+            patch.undo()
+            assert not list((tmp_path / "server" / "journal").iterdir())
+            assert server.take(name, len(head), data[len(head) :]) == len(data)
         with odograph.open(tmp_path / "client") as here:
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
 
@@ -260,9 +269,10 @@ def test_two_servers_of_one_store_never_write_one_journal(tmp_path: Path) -> Non
 def test_files_are_the_owners(tmp_path: Path) -> None:
     """What is shipped is as private as the store."""
     _, name, data = recorded(tmp_path / "client")
-    with receiving(tmp_path / "server") as server:
+    folder = tmp_path / "folder" / "of" / "stores" / "server"
+    with receiving(folder) as server:
         server.take(name, 0, data)
-    (path,) = (tmp_path / "server" / "journal").iterdir()
+    (path,) = (folder / "journal").iterdir()
     assert (os.stat(path).st_mode & 0o777, os.stat(path.parent).st_mode & 0o777) == (0o600, 0o700)
 
 
@@ -311,6 +321,10 @@ def test_who_is_alive_when_a_server_starts(tmp_path: Path, monkeypatch: pytest.M
     with receiving(tmp_path / "server") as server:
         server.take(name, 0, data)
         assert server._held[name].until > time.monotonic()
+        os.utime(server._held[name].path, (0, 0))
+        server.take(name, len(data), b"")  # which says that its writer is there, and brings nothing
+    with receiving(tmp_path / "server") as server:
+        assert server.alive() == 1
     with odograph.open(tmp_path / "server") as store:
         store.record(task="here").finish()
     (path,) = (tmp_path / "server" / "journal").glob(f"{name}.*")

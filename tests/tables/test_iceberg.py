@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class Team:
         """The names of all files that a table has, seen or not."""
         found = self.opened[0]._space._catalog.load_table(f"runs.{table}")
         return {task.file.file_path.rpartition("/")[2] for task in found.scan().plan_files()}
+
+    def stored(self, table: str) -> set[str]:
+        """The names of the files of a table in the storage, whether a table has them or not."""
+        return {path.name for path in (self.root / "warehouse" / "runs" / table).rglob("*.parquet")}
 
 
 @pytest.fixture
@@ -165,7 +169,7 @@ def dies() -> None:
 @pytest.mark.parametrize("look", [1, 2, 3])
 def test_a_commit_that_is_refused_brings_nothing(team: Team, named: bool, look: int) -> None:
     """Whether the commit is refused before it brings files, after them, or after another commit came first: the files are in no
-    table then, and no mark stays. What others commit meanwhile stays."""
+    table and not in the storage then, and no mark stays. What others commit meanwhile stays."""
     a, b = team.machine(named=named), team.machine("b", named=named)
     id, others = f"w/{new_id()}", [new_id() for _ in range(3)]
     looks: list[int] = []
@@ -178,12 +182,39 @@ def test_a_commit_that_is_refused_brings_nothing(team: Team, named: bool, look: 
     with pytest.raises(Conflict, match=r"^no$"):
         a.commit(id, written(a, id[2:], BIRDS, NESTS), check=check)
     names = {f"{other}.parquet" for other in others[:look]}
-    assert team.live("nests") == team.live("birds") == names
+    assert team.live("nests") == team.live("birds") == team.stored("nests") == team.stored("birds") == names
     assert a.pending() == {} and len(looks) == look
     for machine in (a, b, team.machine("c", named=named)):
         machine.refresh()
         assert {path.partition("/")[2] for path in paths(machine, NESTS)} == names
         assert machine.find(id) is None
+
+
+def test_a_commit_that_was_made_long_ago_and_is_refused_keeps_its_files(team: Team) -> None:
+    """Where the truth's own file of a commit was merged away, and nothing says any more that the commit was made: whoever makes the
+    commit again is refused, and the files that the commit brought to other tables stay."""
+    a, id = team.machine(), new_id()
+    a.commit(id, written(a, id, BIRDS, NESTS), keys={"k": "1"}, expect={"k": None})
+    a.commit(new_id(), [], paths(a, BIRDS))
+    a.expire(time.time_ns())
+    with pytest.raises(Conflict, match="somebody else was here first"):
+        a.commit(id, written(a, id, BIRDS, NESTS), keys={"k": "1"}, expect={"k": None})
+    assert paths(a, NESTS) == [f"nests/{id}.parquet"] and team.stored("nests") == {f"{id}.parquet"}
+
+
+def test_a_refused_commit_deletes_no_file_of_another_name(team: Team) -> None:
+    """Files that do not bear the commit's name, as those of a publication, may be another commit's too."""
+    a, b, id, shared = team.machine(named=True), team.machine("b", named=True), new_id(), new_id()
+
+    def check() -> None:
+        if not paths(b, BIRDS):
+            b.commit(new_id(), written(b, shared, BIRDS, NESTS))
+        else:
+            raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        a.commit(id, written(a, shared, BIRDS, NESTS), check=check)
+    assert team.stored("nests") == team.stored("birds") == {f"{shared}.parquet"}
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -236,6 +267,7 @@ def test_a_change_whose_answer_is_lost_is_looked_for(
                 a.commit(id, written(a, id, BIRDS, NESTS))
     assert a.commit(id, written(a, id, BIRDS, NESTS)) == a.last("birds") == 1
     assert (len(a.commits()), team.live("nests"), paths(a, NESTS)) == (1, {f"{id}.parquet"}, [f"nests/{id}.parquet"])
+    assert team.stored("nests") == team.stored("birds") == {f"{id}.parquet"}
 
 
 def test_before_each_change_of_a_table_another_one_comes(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +302,36 @@ def test_before_each_change_of_a_table_another_one_comes(team: Team, monkeypatch
             found = paths(machine, table)
             assert {Path(path).stem for path in found} == there and len(found) == len(there)
             assert team.live(table.name) == {f"{id}.parquet" for id in there}
+
+
+@pytest.mark.parametrize("before", ["commit_table", "load_table"])
+def test_machines_expire_at_once(team: Team, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    """Whatever of what one machine takes out for good another one has taken out a moment before: both end, and all of it is gone."""
+    a, b = team.machine(), team.machine("b")
+    ids, times, gone = [new_id() for _ in range(3)], [0], list[str]()
+    for id in ids:
+        files = written(a, id, BIRDS, NESTS)
+        a.commit(id, files, gone)
+        gone = [file.path for file in files]
+        times.append(time.time_ns())
+    catalog, until = a._space._catalog, iter(times)
+    called = getattr(catalog, before)
+
+    def after_another(*given: Any) -> Any:
+        found = called(*given) if before == "load_table" else None
+        with monkeypatch.context() as patch:
+            patch.setattr(catalog, before, called)
+            b.expire(next(until, times[-1]))
+        return found or called(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, before, after_another)
+        a.expire(times[-1])
+    assert {path.stem for path in (team.root / "warehouse").rglob("*.parquet")} == {ids[-1]}
+    for table in (BIRDS, NESTS):
+        found = catalog.load_table(f"runs.{table.name}")
+        assert len(found.metadata.snapshots) == 1
+        assert [name for name in found.metadata.properties if name.startswith("odograph.replaced")] == []
 
 
 GROWN = Table(
@@ -388,21 +450,55 @@ def test_a_table_has_a_name_that_all_catalogs_take(team: Team) -> None:
     assert named(long) == ("runs", f"{'x' * 95}_{content_hash(long)}")
 
 
-def test_a_commit_that_somebody_undoes_meanwhile_is_made_all_the_same(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that sleeps for a week in the middle of a commit, which another one takes for abandoned, makes it whole."""
+@pytest.mark.parametrize("when", ["marked", "nests", "last"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_commit_that_somebody_undoes_meanwhile_is_whole_or_nothing(
+    team: Team, monkeypatch: pytest.MonkeyPatch, when: str, killed: bool
+) -> None:
+    """A machine that sleeps for a week in the middle of a commit, which another one takes for abandoned, makes the commit whole. Where
+    the other one is killed after it took out the files, the machine is refused; its files go once somebody else compacts."""
     a, b, id, real = team.machine(), team.machine("b"), new_id(), time.time_ns
+    final, take_out = a._final, b._space.take_out
+
+    def undone(weeks: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda: real() + weeks * 7 * DAY)
+            assert b.expire(0) == []
 
     def later() -> None:
         b.refresh()
         assert [*b.pending()] == [id]
         with monkeypatch.context() as patch:
-            patch.setattr(time, "time_ns", lambda: real() + 7 * DAY)
-            assert b.expire(0) == []
-        assert b.pending() == {} and team.live("nests") == set()
+            if killed:
+                patch.setattr(b._space, "take_out", lambda *given: (take_out(*given), dies()))
+                with pytest.raises(Died):
+                    undone(1)
+                assert [*b.pending()] == [id]
+            else:
+                undone(1)
+                assert b.pending() == {} and team.stored("birds") == set()
+        assert team.live("nests") == set()
 
-    with at(monkeypatch, "nests", later):
+    def last(*given: Any) -> Any:
+        monkeypatch.setattr(a, "_final", final)
+        transaction = final(*given)
+        later()
+        return transaction
+
+    monkeypatch.setattr(a, "_final", last if when == "last" else final)
+    with (
+        at(monkeypatch, when, later) if when != "last" else nullcontext(),
+        pytest.raises(Conflict, match="nobody finished the commit for a week") if killed else nullcontext(),
+    ):
         a.commit(id, written(a, id, BIRDS, NESTS))
-    assert paths(a, NESTS) == [f"nests/{id}.parquet"] and a.pending() == {}
+    if killed:
+        assert paths(a, NESTS) == paths(a, BIRDS) == []
+        undone(1)  # another process may be at it
+        assert [*b.pending()] == [id]
+        undone(3)
+        assert b.pending() == {} and team.live("nests") == team.stored("nests") == team.stored("birds") == set()
+        a.commit(id, written(a, id, BIRDS, NESTS))
+    assert paths(a, NESTS) == [f"nests/{id}.parquet"] and len(paths(a, BIRDS)) == 1 and a.pending() == {}
     assert a.orphans() == []
 
 
@@ -421,7 +517,7 @@ def test_half_a_commit_is_seen_by_nobody(team: Team, monkeypatch: pytest.MonkeyP
         machine.refresh()
         assert paths(machine, NESTS) == [f"nests/{first}.parquet"]
         pending = machine.pending()
-        assert [*pending] == ([id] if stage != "uploaded" and not named else [])
+        assert [*pending] == ([] if named else [id])
         assert all(before < began <= time.time_ns() for began in pending.values())
     again = team.machine(named=named)
     again.commit(id, written(again, id, BIRDS, NESTS))

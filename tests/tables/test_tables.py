@@ -23,6 +23,7 @@ from odograph.errors import MissingExtra, NewerStore, StoreError
 from odograph.tables.commits import Conflict
 from odograph.tables.files import DamagedFile, DataFile, Footer, Opened, Writer, footer_of
 from odograph.tables.folder import FolderCommits
+from odograph.tables.rebuilding import rebuild
 from odograph.tables.schema import Column, Table
 
 BIRDS = Table(
@@ -292,9 +293,28 @@ def test_a_list_that_is_made_anew_is_read(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="is gone: somebody deleted the open file"):
             work()
     (tmp_path / "away").rename(tmp_path / "commits.sqlite")
-    assert other.repair(table_of) == {"commits": 1, "files": 1, "left": 0}
+    assert rebuild(other, table_of) == {"commits": 1, "files": 1, "left": 0}
     assert commits.id == other.id != before
     assert [one.file.path for one in commits.files("birds")] == [path]
+
+
+def test_a_commit_into_a_list_that_is_replaced_meanwhile_is_none(tmp_path: Path) -> None:
+    """Where another list takes the place of the one that a commit is written to, the commit says so: nobody will read it."""
+    commits = FolderCommits(tmp_path)
+    path = written(tmp_path, commits)
+    commits.settle()
+    shutil.copy(tmp_path / "commits.sqlite", tmp_path / "backup")
+
+    def put_back() -> None:
+        for end in ("-wal", "-shm"):
+            (tmp_path / f"commits.sqlite{end}").unlink()
+        (tmp_path / "backup").rename(tmp_path / "commits.sqlite")
+
+    with pytest.raises(StoreError, match="was replaced while a commit was made; nothing is lost: do the same again"):
+        commits.commit("c", keys={"k": "1"}, check=put_back)
+    assert commits.untouched("c") and [one.file.path for one in commits.files("birds")] == [path]
+    commits.commit("c", keys={"k": "1"})
+    assert FolderCommits(tmp_path).key("k") == "1"
 
 
 def test_a_lake_can_be_moved(tmp_path: Path) -> None:
@@ -328,11 +348,11 @@ def test_commits_are_rebuilt_from_the_footers(tmp_path: Path, damage: str) -> No
         with pytest.raises(StoreError, match="doctor --repair"):
             FolderCommits(tmp_path).files("birds")
     again = FolderCommits(tmp_path)
-    assert again.repair(table_of) == {"commits": 3, "files": 2, "left": 1}
+    assert rebuild(again, table_of) == {"commits": 3, "files": 2, "left": 1}
     assert [f.file for f in again.files("birds")] == before
     assert {f.file.path for f in again.files("birds")} == {kept, merged.path}
     assert again.key("writer") == "7"
-    assert again.repair(table_of) == {"commits": 3, "files": 2, "left": 1}  # also by who has the list open
+    assert rebuild(again, table_of) == {"commits": 3, "files": 2, "left": 1}  # also by who has the list open
 
 
 def foreign(path: Path) -> None:
@@ -356,12 +376,12 @@ def test_files_of_a_commit_that_are_lost_stay_in_a_rebuilt_list(tmp_path: Path) 
         path.write_bytes(path.read_bytes()[:-7])
     foreign(tmp_path / "birds/foreign.parquet")
     commits = FolderCommits(tmp_path)
-    assert commits.repair(table_of, lambda footer: False) == {"commits": 1, "files": 2, "left": 2}
+    assert rebuild(commits, table_of, lambda footer: False) == {"commits": 1, "files": 2, "left": 2}
     assert [(f.file.path, f.file.rows, f.file.bytes > 0) for f in commits.files("birds")] == [
         (paths[0], 0, False),
         (paths[1], 3, True),
     ]
-    assert commits.repair(table_of) == {"commits": 0, "files": 0, "left": 4}
+    assert rebuild(commits, table_of) == {"commits": 0, "files": 0, "left": 4}
 
 
 def test_a_lake_is_told_from_another(tmp_path: Path) -> None:

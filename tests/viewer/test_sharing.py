@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
+from odograph.store import journal
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
@@ -168,6 +171,24 @@ def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Pa
             assert asked() == number
 
 
+def test_a_file_that_is_being_made_is_not_taken_for_one_of_a_dead_writer(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that sends what killed processes left comes between another one's making its file and taking the file's lock: the
+    records of the other process are in a file that has a name."""
+    with opened(server, tmp_path) as sender, opened(server, tmp_path) as store:
+
+        def flock(fd: int, how: int) -> None:
+            monkeypatch.undo()
+            sender.flush()
+            fcntl.flock(fd, how)
+
+        monkeypatch.setattr(journal, "fcntl", SimpleNamespace(flock=flock, LOCK_EX=fcntl.LOCK_EX))
+        id = recorded(store, "made")
+        assert store.health()["files_lost"] == 0
+        assert len(store.trajectory(id).steps) == 3
+
+
 def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:
     """By its whole id, by lines, after a look, by facts, by its writers: none needs another question before it."""
     with opened(server, tmp_path) as store:
@@ -191,6 +212,16 @@ def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, t
             assert ask(recorded(store, "way"))
         with pytest.raises(InvalidInput, match="reading with SQL or as a frame is done on the machine that serves http"):
             _ = reader.catalog
+
+
+def test_a_closed_store_keeps_no_connection(server: Server, tmp_path: Path) -> None:
+    """Also where the program still holds the store."""
+    before = len(os.listdir("/proc/self/fd"))
+    store = opened(server, tmp_path)
+    recorded(store)
+    assert store.count() > 0
+    store.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_is_added_again_adds_nothing(server: Server, tmp_path: Path) -> None:
@@ -310,10 +341,11 @@ def test_rights(server: Server, tmp_path: Path) -> None:
         ("https://u:p4ss@host/", "^the address of this served store is https://.*host/; give the token as token="),
         ("http://127.0.0.1:1/?token=s3cret", "give the token as token="),
         ("https://", "https://host"),
+        ("https://a..b", "https://host"),
         ("http://127.0.0.1:99999", "https://host"),
     ],
 )
-def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> None:
+def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No token or record goes out unencrypted, and no token stands in an address; the error shows none."""
     with pytest.raises(InvalidInput, match=said) as refused:
         odograph.open(address, token=RECORDS, local=tmp_path)
@@ -323,6 +355,9 @@ def test_addresses_that_are_refused(address: str, said: str, tmp_path: Path) -> 
     for token in ("\u00e4" * 20, "a\r\nHost: x", "x\n"):  # none may end a line of a header
         with pytest.raises(InvalidInput, match="a token is characters of ASCII"):
             odograph.open("https://127.0.0.1:1", token=token, local=tmp_path)
+        monkeypatch.setenv("ODOGRAPH_TOKEN", token)  # a file of secrets often ends in one
+        with pytest.raises(InvalidInput, match="a token is characters of ASCII"):
+            odograph.open("http://127.0.0.1:1", local=tmp_path)
 
 
 class Odd(BaseHTTPRequestHandler):
@@ -345,6 +380,9 @@ class Odd(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write((b"\0\0\0\x02[]" * 3)[: int(kind[6:])])
             return
+        elif kind == "other":
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+            return
         elif kind == "short":
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -354,8 +392,8 @@ class Odd(BaseHTTPRequestHandler):
             return
         else:
             self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            body = b"<html>please log in</html>"
+            self.send_header("Content-Type", "text/html" if kind == "html" else "application/json")
+            body = {"html": b"<html>please log in</html>", "list": b"[]"}.get(kind, b'{"right"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -368,10 +406,10 @@ class Odd(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("bytes_that_come", [0, 2, 5, 6, 12])
 def test_a_list_that_breaks_off_is_no_shorter_list(bytes_that_come: int) -> None:
-    """Where an answer in parts ends before its end, between two parts or in one, reading says so."""
+    """Where an answer in parts ends before its end, between two parts or in one, reading says so, whatever the address is."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
         threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
-        line = Line(Served(f"http://127.0.0.1:{odd.server_port}", f"frames{bytes_that_come}"))
+        line = Line(Served(f"http://127.0.0.1:{odd.server_port}/ä b", f"frames{bytes_that_come}"))
         with pytest.raises(StoreError, match="broke off"):
             list(line.stream("read", "summaries", body={}))
         odd.shutdown()
@@ -382,10 +420,10 @@ class _Forward(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         asked = self.rfile.readline().decode().split()
+        while line := self.rfile.readline().decode().strip():
+            asked.append(line)
         self.server.asked.append(asked)  # type: ignore[attr-defined]
-        while self.rfile.readline().strip():
-            pass
-        with socket.create_connection(("127.0.0.1", int(asked[1].rpartition(":")[2]))) as there:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(asked[1].rpartition(":")[2]))) as there:
             self.wfile.write(b"HTTP/1.1 200 Connected\r\n\r\n")
 
             def back() -> None:
@@ -399,9 +437,14 @@ class _Forward(socketserver.StreamRequestHandler):
                     there.sendall(data)
 
 
-@pytest.mark.parametrize("scheme", ["", "http://"])
-def test_a_proxy_of_the_environment_leads_to_the_server(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server beyond this machine is reached through the proxy that $HTTP_PROXY names, with or without a scheme."""
+@pytest.mark.parametrize(
+    ("scheme", "more"), [("", []), ("http://", []), ("http://me:p%40ss@", ["Proxy-Authorization: Basic bWU6cEBzcw=="])]
+)
+def test_a_proxy_of_the_environment_leads_to_the_server(
+    scheme: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server beyond this machine is reached through the proxy that $HTTP_PROXY names, with or without a scheme, and a name and
+    a password for the proxy."""
     with (
         serving(tmp_path / "s", "--allow-host", "store.example") as server,
         socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Forward) as forward,
@@ -413,32 +456,47 @@ def test_a_proxy_of_the_environment_leads_to_the_server(scheme: str, tmp_path: P
         monkeypatch.setenv("ODOGRAPH_ALLOW_HTTP", "1")
         with opened(f"http://store.example:{server.port}", tmp_path) as store:
             assert store.trajectory(recorded(store, "far")).task == "far"
-        assert ["CONNECT", f"store.example:{server.port}"] in [asked[:2] for asked in forward.asked]  # type: ignore[attr-defined]
+        for asked in forward.asked.copy():  # type: ignore[attr-defined]
+            assert asked[:2] == ["CONNECT", f"store.example:{server.port}"]
+            assert [line for line in asked if line.startswith("Proxy-")] == more
+        monkeypatch.setenv("https_proxy", f"{scheme}127.0.0.1:{forward.server_address[1]}")
+        for protocol, port in (("http", 80), ("https", 443)):
+            with pytest.raises(StoreError):
+                Line(Served(f"{protocol}://store.example")).get("store")
+            assert forward.asked[-1][1] == f"store.example:{port}"  # type: ignore[attr-defined]
         forward.shutdown()
+    with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:\d+: Connection refused"):
+        Line(Served("http://store.example")).get("store")
 
 
 def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not answer the call is given up early; a question that takes long is not."""
+    """Who does not answer the call is given up early; a question that takes long is not. Questions go over one connection."""
     monkeypatch.setattr("odograph.store.remote._CONNECT", 5.0)
     monkeypatch.setattr("odograph.store.remote._TIMEOUT", 77.0)
     line = Line(Served(server.url, READS))
     assert line.get("store")
     (kept,) = line._idle
     assert kept.sock.gettimeout() == 77.0
+    list(line.stream("read", "summaries", body=[{}, False]))
+    assert line._idle == [kept]
     line.close()
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("redirect", "sends elsewhere"),
+        ("redirect", "sends elsewhere, to 'https://login.example.org/'; name the address"),
+        ("other", "no `odograph serve` answers: found 'SSH-2.0-OpenSSH_9.6', which is no HTTP"),
         ("html", "no `odograph serve` answers"),
+        ("list", "can't be read: Expected `object`, got `array`"),
+        ("junk", "can't be read: not JSON"),
         ("short", "broke off"),
         ("down", "can't be reached"),
     ],
 )
 def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, tmp_path: Path) -> None:
-    """With a redirect, a proxy's page, half an answer or nobody there, recording goes on, reading says why, nothing is lost."""
+    """With a redirect, another protocol, a proxy's page, half an answer or nobody there, recording goes on, reading says why, nothing
+    is lost."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
         threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
         port = odd.server_port
@@ -446,6 +504,7 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
             odd.shutdown()
             odd.server_close()
         store = opened(f"http://127.0.0.1:{port}", tmp_path, kind)
+        assert said in store.health()["unshipped_why"]
         id = recorded(store)
         with pytest.raises(StoreError, match=said) as error:
             store.trajectory(id)
@@ -464,6 +523,27 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         store.flush()
         assert store.trajectory(id).rewards[-1].value == 1.0
         assert store.health()["unshipped"] == 0
+
+
+def test_who_records_asks_a_server_that_takes_nothing_seldom(tmp_path: Path) -> None:
+    """However often something is written: what waits is gathered, and it waits longer after each refusal."""
+    asked = []
+
+    class Counted(Odd):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        do_POST = do_GET
+
+    with HTTPServer(("127.0.0.1", 0), Counted) as odd:
+        threading.Thread(target=odd.serve_forever, args=(0.01,), daemon=True).start()
+        with opened(f"http://127.0.0.1:{odd.server_port}", tmp_path, "html", durability="sync") as store:
+            run = store.record(task="t")
+            for n in range(300):
+                run.note(n)
+            assert 0 < len(asked) < 30
+        odd.shutdown()
 
 
 def test_an_old_server_says_so(tmp_path: Path) -> None:
@@ -512,6 +592,46 @@ def test_redaction_is_the_servers(tmp_path: Path) -> None:
             assert store.health()["unshipped"] == 0
         with odograph.open(root) as store:
             assert store.trajectory(lost).status == "completed" and not store.damages()
+
+
+def test_no_question_is_answered_without_what_this_process_recorded(tmp_path: Path) -> None:
+    """Where the server takes nothing any more, here as it redacts in another way now, a question says so; so does `health`."""
+    root = tmp_path / "s"
+    with serving(root) as server, opened(server, tmp_path / "local") as store:
+        recorded(store)
+        assert store.count() == 1
+        server.kill()
+        shutil.rmtree(root)
+        odograph.open(root, redact=["p[0-9]{4}w"]).close()
+        server.start()
+        id = recorded(store)
+        for ask in (store.count, lambda: store.trajectory(id), store.flush):
+            with pytest.raises(StoreError, match="redacts in another way"):
+                ask()
+            assert "redacts in another way" in store.health()["unshipped_why"]
+        opened(server, tmp_path / "local").close()
+        server.kill()
+        with opened(server, tmp_path / "local") as other:  # what the server said last holds while it is away
+            recorded(other, "p1234w")
+        assert b"p1234w" not in b"".join(path.read_bytes() for path in tmp_path.glob("local/*/journal/*"))
+
+
+def test_a_server_that_lost_the_end_of_a_journal_gets_it_again(tmp_path: Path) -> None:
+    """Its disk was restored to what it was an hour ago, say, while a writer goes on."""
+    with serving(tmp_path / "s") as server, opened(server, tmp_path / "local") as store:
+        run = store.record(task="goes on")
+        for n in range(5):
+            run.note({"n": n})
+        store.flush()
+        assert store.backend._shipping.beat()  # else the sender behind the run waits longer and longer
+        server.kill()
+        run.note({"n": 5})
+        assert not store.backend._shipping.beat()
+        (file,) = (server.root / "journal").iterdir()
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:3]))
+        server.start()
+        assert [note.data for note in store.trajectory(run.id).notes] == [{"n": n} for n in range(6)]
+        run.finish("done")
 
 
 def _journal(folder: Path) -> tuple[str, str, bytes]:
@@ -711,9 +831,22 @@ def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path, monkeypat
     found = subprocess.run([sys.executable, "-c", code, server.url, str(tmp_path)], stdout=subprocess.PIPE, env=env, check=False)
     assert found.returncode == -signal.SIGKILL
     with opened(server, tmp_path) as store:
-        store.flush()
+        until(lambda: store.health()["unshipped"] == 0)  # it asks for nothing and records nothing
         t = store.trajectory(found.stdout.decode())
         assert len(t.records) == 51 and t.status == "unterminated"
+
+
+def test_a_server_hears_of_a_writer_that_has_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may think for longer than a server waits for a silent writer."""
+    monkeypatch.setattr("odograph.store.shipping._BEAT", 0.1)
+    with serving(tmp_path / "s") as server, opened(server, tmp_path / "local") as store:
+        run = store.record(task="thinks")
+        store.flush()
+        (file,) = (server.root / "journal").iterdir()
+        for _ in range(2):
+            os.utime(file, (0, 0))  # the server notes there when it last heard of the writer
+            until(lambda: file.stat().st_mtime > 0)
+        run.finish("done")
 
 
 def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:

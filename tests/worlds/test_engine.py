@@ -26,6 +26,7 @@ daft = pytest.importorskip("daft")
 from odograph.cli import main  # noqa: E402
 from odograph.errors import InvalidInput, NotFound, StoreError  # noqa: E402
 from odograph.tables.folder import FolderCommits  # noqa: E402
+from odograph.tables.rebuilding import rebuild  # noqa: E402
 from odograph.worlds import (  # noqa: E402
     AsyncProcessor,
     Component,
@@ -968,7 +969,7 @@ def test_a_lost_database_is_rebuilt_from_the_files(tmp_path: Path) -> None:
         before = rows(fork.query(Place, Mood, tick=3))
     for file in (tmp_path / "lake").glob("commits.sqlite*"):
         os.truncate(file, 0)
-    report = FolderCommits(tmp_path / "lake").repair(lambda path: table_in(path.relative_to(tmp_path / "lake").as_posix()))
+    report = rebuild(FolderCommits(tmp_path / "lake"), lambda path: table_in(path.relative_to(tmp_path / "lake").as_posix()))
     assert report["left"] == 0
     with SyncWorldRuntime() as runtime:
         assert runtime.discover(StorageConfig(tmp_path)) == ["f", "w"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import msgspec
@@ -22,13 +22,15 @@ from ..trajectory import Trajectory
 from ..types import AnyRecord, Fork
 
 if TYPE_CHECKING:  # imported where they are used: who only records waits for none of these
+    from daft import DataFrame
+
     from .. import importers as importing
     from ..bulk import Progress
     from ..clusters import Runner
     from ..groups import GroupBy, Groups
     from ..importers.importing import ImportReport
     from ..quality import Report
-    from ..quality.define import Profile
+    from ..quality.define import Check, Profile
     from ..rewards.scoring import Scorer, ScoreReport
     from ..statistics import By, Stats
     from ..statistics.compared import Compared
@@ -45,7 +47,7 @@ if TYPE_CHECKING:  # imported where they are used: who only records waits for no
     from ..training.dry_run import GroupPlan
     from ..training.formats import Files
     from ..training.keywords import ExportArgs
-    from ..worlds import WorldRuntime
+    from ..worlds import WorldRuntime, events
 
 
 def reopened(place: Place) -> Store:
@@ -267,7 +269,7 @@ class Store:
 
         return sql(self._reader, query, parameters, timeout)
 
-    def frame(self, table: Frame) -> Any:
+    def frame(self, table: Frame) -> DataFrame:
         """A table (`trajectories`, `facts` or `records`) as a Daft DataFrame, over both tiers. Raises InvalidInput, MissingExtra
         without the extra `worlds`, StoreError."""
         from ..store.query import frame
@@ -398,7 +400,7 @@ class Store:
         profile: Profile = "all",
         ignore: Iterable[str] = (),
         tokenizer: Any = None,
-        checks: Iterable[Any] = (),
+        checks: Iterable[str | ModuleType | Check] = (),
         workers: int | None = None,
         runner: Runner | None = None,
         progress: Callable[[int], None] | None = None,
@@ -468,15 +470,14 @@ class Store:
         namespace: str = "default",
         processors: Iterable[Any] = (),
         resources: Iterable[Any] = (),
-        hooks: Iterable[Any] = (),
+        hooks: Iterable[tuple[type[events.Event], events.Hook]] = (),
         fresh: bool = False,
     ) -> Any:
         """Returns the world of this name in the store, to label and compare trajectories; see `odograph.worlds`. A missing
         world is created.
 
-        `world.spawn_from(store.trajectories(...), labels=[(technique, description)])` fills the world. In async code, the
-        methods are awaited (a `World`); in other code, the methods return when they are done (a `SyncWorld`). Raises
-        MissingExtra.
+        `world.spawn_from(store.trajectories(...), labels=[(technique, description)])` fills the world. Async code gets a
+        `World`, whose methods are awaited; other code a `SyncWorld`, whose methods return when done. Raises MissingExtra.
         """
         from ..worlds import StorageConfig, WorldRuntime
         from ..worlds.runtime import opened
@@ -484,8 +485,7 @@ class Store:
         if self._worlds is None:
             self._worlds = WorldRuntime(redactor=lambda: self.backend.sink.redactor)
         storage = StorageConfig(self.backend.here, namespace)
-        given: dict[str, Any] = {"processors": processors, "resources": resources, "hooks": hooks, "fresh": fresh}
-        return opened(self._worlds, name, storage, **given)
+        return opened(self._worlds, name, storage, processors, resources, hooks, fresh=fresh)
 
     def close(self) -> None:
         """Syncs everything to the disk and closes the files. A closed store opens its files again when used."""

@@ -133,8 +133,9 @@ class Scope(Entered):
         The request is given as `messages` (or `system_prompt` and `user_prompt`) with `tools` and `params`, or whole as
         `request=`. The response is given as text, as a message, or as the whole body. `token_ids` and `logprobs` belong to the
         one answer; for several choices, both are a list of lists. `policy_versions`: [first token, version] pairs, if weights
-        changed inside the answer. `logprobs_of`: "sampled" (after temperature and truncation) or "raw". `tokenizer` and
-        `adapter` name the tokenizer and the adapter. `inputs` are hashes of images and the like. Times are nanoseconds.
+        changed inside the answer; without token ids, a warning says that the pairs were left out. `logprobs_of`: "sampled" (after
+        temperature and truncation) or "raw". `tokenizer` and `adapter` name the tokenizer and the adapter. `inputs` are hashes of
+        images and the like. Times are nanoseconds.
         """
         asked = fields.request_of(request, model, messages, tools, params, system_prompt, user_prompt)
         made = fields.call(asked, response, model, purpose, dialect, usage)
@@ -145,6 +146,8 @@ class Scope(Entered):
         if started is not None or duration is not None or first_token is not None:
             fields.times(made, started, duration, first_token)
         self.last_call = CallRef(*self._recorder.write("llm_call", made, self._id, self._agent, self._step))
+        if policy_versions is not None and "tokens" not in made:
+            fault(TypeError("policy_versions= needs token_ids=: the call was recorded without policy_versions"))
         return self.last_call
 
     def record_call(self, made: dict[str, Any]) -> CallRef:

@@ -113,7 +113,7 @@ class State(Generic[A]):
         self.used = False
         self.unseen = False
         self.ids: list[int] | None = None
-        self.covered = 0
+        self.covered: int = 0
         self._toolboxes: dict[int, tuple[list[int], dict[str, UsableTool]]] = {}
         self._connections = Connections()
         self._loop: asyncio.AbstractEventLoop | None = None

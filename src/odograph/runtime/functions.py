@@ -167,7 +167,8 @@ class Running:
     def __init__(self, fn: Callable[[Any], Any], task: Task, run: Scope, name: str) -> None:
         self._fn = fn
         #: Who takes the step that is present, and who was last said to act.
-        self._name = self.acts = name
+        self._name = name
+        self.acts: str = name
         self._of = task
         self._input: Any = task.input
         self._inside = _Inside(self, run)

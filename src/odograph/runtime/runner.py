@@ -42,12 +42,14 @@ class Runners:
 
     @overload
     @staticmethod
-    async def run_task(
+    async def run_task(  # type: ignore[overload-overlap]  # a number that is not written out is rarely 1
         task: Task | Iterable[Task], *, attempts: Literal[1] = 1, **options: Unpack[BatchArgs]
     ) -> dict[str, TaskResponse]: ...
     @overload
     @staticmethod
-    async def run_task(task: Task | Iterable[Task], *, attempts: int, **options: Unpack[BatchArgs]) -> dict[str, Any]: ...
+    async def run_task(
+        task: Task | Iterable[Task], *, attempts: int, **options: Unpack[BatchArgs]
+    ) -> dict[str, list[TaskResponse]]: ...
     @staticmethod
     async def run_task(
         task: Task | Iterable[Task],
@@ -61,7 +63,7 @@ class Runners:
         reward: RewardFn | None = None,
     ) -> dict[str, Any]:
         """Runs one task or many tasks to the end: `{task.id: TaskResponse}`, with `attempts` above 1 `{task.id:
-        [TaskResponse]}`.
+        [TaskResponse]}`. A type checker takes `attempts` that it can't read for more than 1.
 
         The `attempts` of a task form a group. At most `max_concurrency` attempts run at once. A failed attempt costs no other
         attempt, and its response has the reason. `resume=True` skips finished attempts (completed or truncated, by task id),
@@ -91,12 +93,14 @@ class Runners:
 
     @overload
     @staticmethod
-    def sync_run_task(
+    def sync_run_task(  # type: ignore[overload-overlap]  # as above
         task: Task | Iterable[Task], *, attempts: Literal[1] = 1, **options: Unpack[BatchArgs]
     ) -> dict[str, TaskResponse]: ...
     @overload
     @staticmethod
-    def sync_run_task(task: Task | Iterable[Task], *, attempts: int, **options: Unpack[BatchArgs]) -> dict[str, Any]: ...
+    def sync_run_task(
+        task: Task | Iterable[Task], *, attempts: int, **options: Unpack[BatchArgs]
+    ) -> dict[str, list[TaskResponse]]: ...
     @staticmethod
     def sync_run_task(task: Task | Iterable[Task], *, attempts: int = 1, **options: Unpack[BatchArgs]) -> dict[str, Any]:
         """`run_task` for code that is not async; works in a notebook and beside a running event loop."""

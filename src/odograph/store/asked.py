@@ -135,7 +135,8 @@ class Asked(Reader):
     def _ask(self, name: str, *values: Any) -> Any:
         self._ready()
         found = self._line.post("read", name, body=encode([msgspec.to_builtins(one) for one in values]))
-        return msgspec.convert(found, QUESTIONS[name][1])
+        with self._line.understood():
+            return msgspec.convert(found, QUESTIONS[name][1])
 
     def _refuse(self, what: str) -> NoReturn:
         raise InvalidInput(f"{what} is done on the machine that serves {self._line}")
@@ -184,7 +185,8 @@ class Asked(Reader):
         head: Head | None = None
         raw: list[Raw] = []
         for data in self._line.stream("read", "read", body=[list(ids), find]):
-            frame = _frame.decode(data)
+            with self._line.understood():
+                frame = _frame.decode(data)
             if isinstance(frame, Part):
                 check_version(frame.version, f"the store at {self._line}")
                 raw.append((frame.writer, frame.version, frame.data))
@@ -222,12 +224,16 @@ class Asked(Reader):
     def summaries(self, filters: Filters = EVERY, *, newest_first: bool = False) -> Iterator[Summary]:
         self._ready()
         for data in self._line.stream("read", "summaries", body=[msgspec.to_builtins(filters), newest_first]):
-            yield from _summaries.decode(data)
+            with self._line.understood():
+                found = _summaries.decode(data)
+            yield from found
 
     def figures(self, filters: Filters = EVERY, by: str | None = None) -> Iterator[Figures]:
         self._ready()
         for data in self._line.stream("read", "figures", body=[msgspec.to_builtins(filters), by]):
-            yield _figures.decode(data)
+            with self._line.understood():
+                found = _figures.decode(data)
+            yield found
 
     def columns(self) -> Columns | None:
         return None

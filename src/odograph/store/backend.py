@@ -230,6 +230,7 @@ class Backend:
         """Mends the list of the lake's files, damaged files and the catalog; `others` says which table of others a path is of.
         Of a lake that machines share the list is a catalog of others, which is taken as it is. Raises StoreError."""
         from ..tables.folder import FolderCommits
+        from ..tables.rebuilding import rebuild
         from .layout import TABLES
         from .mending import mend
         from .sealing import elsewhere, table_of
@@ -241,7 +242,7 @@ class Backend:
             commits = lake.commits
             here = commits if isinstance(commits, FolderCommits) else None
             if here is not None and (not here.exists or here.wrong(lake.journal_key) is not None):
-                found = here.repair(table_of(lake, others), elsewhere(lake))
+                found = rebuild(here, table_of(lake, others), elsewhere(lake))
             else:
                 tables = TABLES if here is None else here.tables()
                 found = {"commits": len(commits.commits()), "files": sum(len(commits.files(one)) for one in tables), "left": 0}

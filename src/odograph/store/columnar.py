@@ -373,4 +373,4 @@ def _ahead(rows: Iterator[Any]) -> Iterator[Any]:
 
 def _key(id: str) -> bytes:
     key = packed(id)
-    return key if isinstance(key, bytes) and len(key) == 16 else blake2b(id.encode(), digest_size=16).digest()
+    return key if isinstance(key, bytes) else blake2b(id.encode(), digest_size=16).digest()

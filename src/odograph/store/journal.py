@@ -139,12 +139,11 @@ class Journal:
 
     def release(self) -> None:
         """Gives the waiting lines to the operating system, and those of failed writes."""
-        if self._held or self._backlog:
-            with self.lock:
-                if self._held:
-                    self.append(b"")
-                elif self._backlog:
-                    self._retry()
+        with self.lock:  # whatever waits: another thread may have taken the lines, and be about to write them
+            if self._held:
+                self.append(b"")
+            elif self._backlog:
+                self._retry()
 
     def append(self, data: bytes) -> None:
         """Writes whole lines. At the return, the operating system has the lines (inside of `together`: at its end). Never raises
@@ -340,6 +339,10 @@ class Journal:
             os.close(fd)
             os.unlink(path)
             raise
+        if os.fstat(fd).st_nlink == 0:  # before it was locked, `shipping` took it for one that a killed process left
+            os.close(fd)
+            self._open()
+            return
         while self._fd >= 0:  # a signal handler recorded meanwhile, in a file of its own
             self._shut()
         self._fd, self._path = fd, path

@@ -6,7 +6,8 @@ memory takes its place. What is asked of the database stands in `catalog`.
 
 How a question costs little where there are many files, and misses nothing that was written before it:
 - A file whose writer was gone when it was last measured can't grow: only the files of living writers are measured each time.
-- A new file changes the folder's time. That time is believed once it is older than a clock of file systems is coarse.
+- A new file changes the folder's time. That time is believed once it is older than a clock of file systems is coarse, and no
+  file is there that has no lines yet.
 - What another process did to the database changes SQLite's `data_version`.
 - Every second all files are measured all the same: one may have been cut or deleted, or lie on a file system without locks.
 """
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 
 from .. import forking, guard
 from ..errors import StoreError
+from ..log import logger
 from ..tables.wal import to_wal
 from .indexing import Batch, tell_damage
 from .journal import file_mode
@@ -35,6 +37,7 @@ from .text import Each, index_line, index_some
 _BATCH = 16 << 20
 _BUSY_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
+_BEGUN_SECONDS = 60.0  # for which a file without lines is taken for one that is being created
 _ATTEMPTS = 5  # how often files are listed again that vanish while they are read
 #: Which parts of the sealed tier a trajectory, given twice, is in.
 SEALED = "select sealed from summaries where id=? and sealed is not null union all select sealed from loose where id=? limit 1"
@@ -59,6 +62,7 @@ class Kept:
         self._final: dict[str, tuple[int, int]] = {}
         self._growing: list[tuple[str, File]] = []
         self._folder_time = -1
+        self._begun = False  # whether a file was seen that has no lines yet
         self._data_version = -1
         self._looked = -_LOOK_SECONDS
         self._inode = 0
@@ -131,7 +135,9 @@ class Kept:
             known = self._files.get(name)
             if known is None:
                 try:
-                    if path.stat().st_size == 0:  # being created
+                    about = path.stat()
+                    if about.st_size == 0:  # being created; one that was left so is not waited for
+                        self._begun = self._begun or time.time() - about.st_mtime < _BEGUN_SECONDS
                         continue
                     known = self._files[name] = open_file(path)
                 except FileNotFoundError:  # gone since
@@ -247,6 +253,7 @@ class Kept:
         # first what others have indexed, then the files: one that appears in between is not taken for one that vanished
         self._data_version = self._version_of_data()
         indexed = dict(self._db.execute("select name, indexed from files").fetchall())
+        self._begun = False
         files = self.files()
         # after the files: what vanished before they were listed was sealed before, or deleted
         sealed = self._learn({f.name for f in files})
@@ -281,7 +288,8 @@ class Kept:
             indexed = self._indexed
         self._final = {name: (sizes[name], indexed[name]) for name in dead}
         self._growing = [(str(f.path), f) for f in files if f.name not in dead]
-        self._folder_time, self._looked = folder_time, time.monotonic()
+        self._folder_time = -1 if self._begun else folder_time  # its first lines change nothing of the folder
+        self._looked = time.monotonic()
         self._told = tell_damage(self._db, self._told)
 
     def _reopen_if_replaced(self) -> None:
@@ -323,6 +331,12 @@ class Kept:
         with transaction(self._db):
             known = self._db.execute("select id, seq from lake").fetchone()
             if known is not None and (known[0] != id or known[1] > last):  # another lake: all anew
+                if known[0] == id:
+                    logger.warning(
+                        "an older %s was put back, and what was sealed after it is not seen: the next seal takes that in, or says"
+                        " what to do",
+                        self._lake.root / "commits.sqlite",
+                    )
                 create(self._db)
                 known = None
             self._learn_now(names, known[1] if known else 0)

@@ -5,6 +5,7 @@ Knows nothing of the journal and of the catalog, which keeps where each trajecto
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections import OrderedDict
@@ -21,7 +22,7 @@ from ..bulk import ahead
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
 from ..tables.commits import Commits, opened_in
-from ..tables.files import DamagedFile, DataFile, Opened, crc_of, is_private
+from ..tables.files import DamagedFile, DataFile, Opened, crc_of, is_private, sync_folder
 from ..tables.folder import FolderCommits
 from ..tables.schema import Table, arrow
 from ..tables.shared import Shared
@@ -137,14 +138,22 @@ class Lake:
         that stands in the folder."""
         if self.shared is None:
             return JOURNAL
-        path = self.root / "folder"
-        with suppress(FileExistsError):
+        path, name = self.root / "folder", ""
+        with suppress(FileNotFoundError):
+            name = path.read_text().strip()
+        if not name:  # or another process, which may have been killed, did not write it yet
             self.root.mkdir(0o700, parents=True, exist_ok=True)
-            with open(
-                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private(self.root) else 0o666), "w"
-            ) as file:
-                file.write(new_id())
-        return f"{JOURNAL}{path.read_text().strip()}/"
+            mode = 0o600 if is_private(self.root) else 0o666
+            with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode), "r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                name = file.read().strip()
+                if not name:
+                    name = new_id()
+                    file.write(name)
+                    file.flush()
+                    os.fsync(file.fileno())
+            sync_folder(self.root)
+        return f"{JOURNAL}{name}/"
 
     def sealed_to(self) -> dict[str, int]:
         """Up to which byte the lines of each journal file are sealed, for files that are there or went lately."""

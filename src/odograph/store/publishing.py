@@ -95,8 +95,6 @@ def _one(lake: Lake, team: Lake, shared: IcebergCommits, commit: Commit, files: 
         if any(not replaced.union(rows[row["id"]]).issuperset(row["files"]) for row in there):
             return [*rows]
         live = {one.file.path for table in TABLES for one in shared.files(table)}
-        for file in files:
-            shared.upload(file, lake.root / file.path)
         try:
             shared.commit(
                 commit.id,
@@ -106,6 +104,7 @@ def _one(lake: Lake, team: Lake, shared: IcebergCommits, commit: Commit, files: 
                 keys={key: commit.id},
                 expect={key: shared.key(key)},
                 check=unchanged(team, base, (), lambda: set(rows)),
+                root=lake.root,
             )
             return []
         except Conflict:  # another machine sealed more of one of them

@@ -26,6 +26,8 @@ from .layout import FACTS, RECORDS, SUMMARY, TABLES, TRAJECTORIES, fact_of, row_
 from .lines import Gone, decode, read_ranges
 
 if TYPE_CHECKING:
+    from daft import DataFrame
+
     from .catalog import Catalog
     from .reader import Reader
 
@@ -239,7 +241,7 @@ def sql(
     return Rows(connect, lambda connection: connection.execute(query, given), damaged, reader.lake.shared, timeout)
 
 
-def frame(reader: Reader, table: Frame) -> Any:
+def frame(reader: Reader, table: Frame) -> DataFrame:
     """A table as a frame of Daft, of both tiers. Raises InvalidInput, MissingExtra, StoreError."""
     if table not in FRAMES:
         raise InvalidInput(f"no table {table!r}; there are: {', '.join(FRAMES)}{did_you_mean(str(table), FRAMES)}")

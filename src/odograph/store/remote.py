@@ -10,17 +10,20 @@ import os
 import ssl
 import threading
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
 
 from ..access import is_loopback, parts_of
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, StoreError
 from ..tables.shared import without_password
 from ..types import VERSION
-from .served import Served
+from .served import Served, sendable
 
 JSON, BYTES = "application/json", "application/octet-stream"
 _TIMEOUT = 60.0  # seconds without a byte
@@ -51,8 +54,9 @@ class Line:
         self._tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._tls else 80)
-        self._path = parts.path.rstrip("/")
+        self._path = quote(parts.path.rstrip("/"), safe="/%")
         self._context: ssl.SSLContext | None = None
+        self._through = ""
         self.forked()
 
     def __str__(self) -> str:
@@ -94,6 +98,17 @@ class Line:
         finally:
             self._give_back(connection, whole)
 
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Raises Unreached where an answer is of another form than the code inside expects: that of another program."""
+        try:
+            yield
+        except msgspec.DecodeError as error:
+            raise self._unread(error) from None
+
+    def _unread(self, error: BaseException) -> Unreached:
+        return Unreached(f"the answer of {self} can't be read: {error}")
+
     def _read(self, answer: http.client.HTTPResponse, size: int) -> bytes:
         found = answer.read(size)
         if len(found) < size:
@@ -104,7 +119,7 @@ class Line:
         connection, answer = self._asked(method, path, query, body, kind)
         try:
             found = loads(answer.read())
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, InvalidInput) as error:
             self._give_back(connection, False)
             raise self._broken(error) from None
         self._give_back(connection, True)
@@ -114,7 +129,7 @@ class Line:
         self, method: str, path: tuple[str, ...], query: dict[str, str], body: bytes, kind: str
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """The connection and the answer, whose status is 200."""
-        token = self._where.token or os.environ.get("ODOGRAPH_TOKEN", "")
+        token = sendable(self._where.token or os.environ.get("ODOGRAPH_TOKEN", ""))
         headers = {"User-Agent": f"odograph/{VERSION}", "Accept-Encoding": "identity"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -159,6 +174,7 @@ class Line:
             proxy = urllib.request.getproxies().get("https" if self._tls else "http")
         at = parts_of(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
         name, number = (at.hostname or "", at.port or 80) if at else (host, port)
+        self._through = f" through the proxy {name}:{number}" if at else ""
         found: http.client.HTTPConnection
         if self._tls:
             if self._context is None:
@@ -167,7 +183,9 @@ class Line:
         else:
             found = http.client.HTTPConnection(name, number, timeout=_CONNECT)
         if at:
-            found.set_tunnel(host, port)
+            who = f"{unquote(at.username or '')}:{unquote(at.password or '')}".encode()
+            known = {"Proxy-Authorization": f"Basic {b64encode(who).decode()}"} if at.username else None
+            found.set_tunnel(host, port, known)
         found.connect()
         found.sock.settimeout(_TIMEOUT)
         return found
@@ -187,8 +205,13 @@ class Line:
             )
         if isinstance(error, http.client.IncompleteRead):
             return Unreached(f"the answer of {self} broke off")
+        if isinstance(error, InvalidInput):
+            return self._unread(error)
         why = (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
-        return Unreached(f"{self} can't be reached: {why}")
+        why = " ".join(why.split())[:_SHOWN]
+        if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+            return Unreached(f"at {self} no `odograph serve` answers: found {why!r}, which is no HTTP")
+        return Unreached(f"{self} can't be reached{self._through}: {why}")
 
     def _refused(self, answer: http.client.HTTPResponse, text: bytes) -> Exception:
         """One sentence for what was answered."""

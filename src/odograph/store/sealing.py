@@ -24,6 +24,7 @@ import msgspec
 
 from ..codec import DAMAGE, encode
 from ..errors import StoreError
+from ..log import logger
 from ..tables.commits import Conflict
 from ..tables.files import DamagedFile, Footer, data_file, footer_of, opened
 from ..tables.folder import FolderCommits
@@ -35,7 +36,7 @@ from .committing import REPEATED, Output, ids_in, unchanged
 from .indexing import Batch, sealed_rewards, standing, tell_damage, uses_of
 from .journal import file_mode
 from .lake import JOURNAL, Lake, Part, in_pieces
-from .layout import README, SUMMARY, TABLES, damaged_row, fact_of, row_of
+from .layout import README, SUMMARY, TABLES, TRAJECTORIES, damaged_row, fact_of, row_of
 from .lines import File, complete_lines, decode, is_alive, journals, open_file, read_ranges, unfinished
 from .putting import Put
 from .rows import Key, create, packed, packed_rewards, unpacked
@@ -155,13 +156,15 @@ def recover(lake: Lake) -> None:
     """Commits what a killed seal completed, and deletes what it did not.
 
     Raises StoreError where the list of the files is damaged: a commit on top of it would say what the damage says. A process
-    looks once: the look reads all commits, and a sealer that follows would read them again and again."""
+    looks once, and where an older list was put back: the look reads all commits, and a sealer that follows would read them again
+    and again."""
     commits = lake.commits
-    if isinstance(commits, FolderCommits) and commits.exists and not commits.sound:
-        if (why := commits.wrong(lake.journal_key)) is not None:
+    if isinstance(commits, FolderCommits) and commits.exists:
+        newest = commits.last(TRAJECTORIES.name)
+        if not 0 <= commits.sound <= newest and (why := commits.wrong(lake.journal_key)) is not None:
             why += "; nothing was sealed, and nothing is lost: `odograph doctor --repair` makes the list anew from the files"
             raise StoreError(f"{lake.root / 'commits.sqlite'}: {why}")
-        commits.sound = True
+        commits.sound = newest
     groups: dict[str, list[Path]] = {}
     lost: list[Path] = []
     for path in lake.commits.orphans():
@@ -196,9 +199,19 @@ def recover(lake: Lake) -> None:
             )
             lake.commits.settle()
         except Conflict:  # somebody sealed the same lines since
-            lost += paths
+            if lake.shared is not None or held(last):
+                lost += paths
+            else:
+                logger.warning("%s", _older(lake, commit))
     for path in lost:
         path.unlink(missing_ok=True)  # somebody may have deleted it by hand
+
+
+def _older(lake: Lake, commit: str) -> str:
+    return (
+        f"{lake.root / 'commits.sqlite'} can't take in the files of the commit {commit}, and nothing else holds what is in them:"
+        " the files stay. If an older list was put back, delete the list: `odograph doctor --repair` makes it anew from the files"
+    )
 
 
 def elsewhere(lake: Lake) -> Callable[[Footer], bool]:
@@ -206,8 +219,8 @@ def elsewhere(lake: Lake) -> Callable[[Footer], bool]:
     that it was to replace."""
 
     def is_there(footer: Footer) -> bool:
-        if footer.replaces:
-            return all((lake.root / path).exists() for path in footer.replaces)
+        if footer.replaces:  # what machines share goes only where another commit has what it held
+            return lake.shared is not None or all((lake.root / path).exists() for path in footer.replaces)
         keys = footer.properties.get("keys")
         for name, value in keys.items() if isinstance(keys, dict) else ():
             try:

@@ -51,6 +51,13 @@ def served(address: str, token: str | None) -> Served:
         raise InvalidInput(
             f"{shown} would send the token and all records unencrypted; use https://, or allow it with ODOGRAPH_ALLOW_HTTP=1"
         )
-    if token is not None and (not token.isascii() or not token.isprintable()):
-        raise InvalidInput("a token is characters of ASCII")
+    if token is not None:
+        sendable(token)
     return Served(address.rstrip("/"), "" if token is None or token == os.environ.get("ODOGRAPH_TOKEN") else token)
+
+
+def sendable(token: str) -> str:
+    """A token that can stand in a header. Raises InvalidInput, which does not show the token."""
+    if not token.isascii() or not token.isprintable():
+        raise InvalidInput("a token is characters of ASCII, without an end of a line")
+    return token

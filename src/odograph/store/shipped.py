@@ -255,9 +255,8 @@ class Receiving:
         path = self._folder / f"{writer}.{part}.{base}.jsonl"
         self._room(name)
         try:
-            if not self._folder.is_dir():
-                self._folder.parent.mkdir(0o700, parents=True, exist_ok=True)
-                self._folder.mkdir(0o700, exist_ok=True)
+            self._folder.parent.mkdir(0o700, parents=True, exist_ok=True)
+            self._folder.mkdir(0o700, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode(self._folder))
             try:
                 _alone(fd, name)

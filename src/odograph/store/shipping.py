@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -81,14 +82,13 @@ class Shipping:
     def about(self) -> About | None:
         """What the server says, or said last where it is away; None where nobody knows. Raises Refusal."""
         try:
-            found = msgspec.convert(self.line.get("store"), About)
+            with self.line.understood():
+                found = msgspec.convert(self.line.get("store"), About)
         except Unreached as error:
             self._failed(error)
             with suppress(OSError, msgspec.DecodeError):
                 return msgspec.json.decode((self.base / _KNOWN).read_bytes(), type=About)
             return None
-        except msgspec.ValidationError as error:
-            raise StoreError(f"the answer of {self.line} about its store can't be read: {error}") from None
         with suppress(OSError):
             self.base.mkdir(0o700, parents=True, exist_ok=True)
             new = self.base / f".{_KNOWN}.{os.getpid()}"
@@ -257,14 +257,14 @@ class Shipping:
         if alive and at == size and time.monotonic() - heard < _BEAT:
             return
         if at < 0:
-            at = int(self.line.get("journal", name)["size"])
+            at = self._size(self.line.get("journal", name))
         while True:
             data = _lines(fd, at) if at <= size else b""
             if not data and (not alive or at > size):
                 break
             try:
                 query = {"from": str(at), "redact": self._digest}
-                at = int(self.line.post("journal", name, body=data, kind=BYTES, **query)["size"])
+                at = self._size(self.line.post("journal", name, body=data, kind=BYTES, **query))
             except Refusal as error:
                 there = error.answer.get("size") if isinstance(error.answer, dict) else None
                 if error.status != 409 or type(there) is not int or there == at:
@@ -283,6 +283,15 @@ class Shipping:
         self._sent.pop(path.name, None)
         with suppress(Unreached, Refusal, NotFound, InvalidInput):
             self.line.post("journal", name, "done")
+
+    def _size(self, answer: Any) -> int:
+        """How many bytes of a journal a server says that it has."""
+        with self.line.understood():
+            return msgspec.convert(answer, _Size).size
+
+
+class _Size(msgspec.Struct, frozen=True):
+    size: int
 
 
 def _lines(fd: int, at: int) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ..codec import DAMAGE
@@ -24,6 +27,7 @@ class Tail:
         self._sealed = sealed
         #: Of each journal file, its writer and the time of the last record that was given.
         self._last: dict[str, tuple[str, int]] = {}
+        self._looked = 0
         self._count: int | None = count
         self._trajectory = trajectory
         self._read: dict[str, int] = {}
@@ -31,21 +35,20 @@ class Tail:
     def __iter__(self) -> Iterator[AnyRecord]:
         self._before()
         first, self._count = self._count, None
+        looked, self._looked = self._looked, time.time_ns()
         newest: list[AnyRecord] = []
         paths = journals(self._journal)
         for path in paths:
-            try:
+            with suppress(OSError):  # gone since
                 newest += self._new(path, first)
-            except OSError:  # gone since
-                continue
         gone = {name: self._last.pop(name) for name in self._last.keys() - {p.name for p in paths}}
+        shown = {r.id for r in newest}
         if first is not None and len(newest) < first:
-            there = {r.id for r in newest}
-            newest += [r for r in self._sealed(-1, first, self._trajectory) if r.id not in there]
-        elif gone:  # sealed, with what was written since the last look
-            after = dict(gone.values())
-            found = self._sealed(min(after.values()), None, self._trajectory)
-            newest += [r for r in found if r.writer in after and r.time > after[r.writer]]
+            newest += [r for r in self._sealed(-1, first, self._trajectory) if r.id not in shown]
+        elif gone:  # sealed, with what was written since the last look, perhaps by writers that came and went meanwhile
+            after = dict.fromkeys((writer for writer, _ in self._last.values()), sys.maxsize) | dict(sorted(gone.values()))
+            found = self._sealed(min(looked, *after.values()), None, self._trajectory)
+            newest += [r for r in found if r.time > after.get(r.writer, looked) and r.id not in shown]
         newest.sort(key=lambda r: (r.time, r.writer, r.seq))
         yield from newest if first is None else newest[max(0, len(newest) - first) :]
 

@@ -19,7 +19,7 @@ from .. import forking
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
 from .commits import Commit, Conflict, Live
-from .files import DataFile, Footer, crc_of, data_file, footer_of, is_private, properties_json, properties_of, refused
+from .files import DataFile, Footer, crc_of, footer_of, is_private, properties_json, properties_of, refused
 from .schema import Table
 from .wal import to_wal
 
@@ -56,7 +56,7 @@ class FolderCommits:
         self._open: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which one is open
         self._fleeting = False
-        self.sound = False  #: Whether a sealer of this process found nothing wrong with the whole list.
+        self.sound = -1  #: The last commit when a sealer of this process had found nothing wrong with the whole list.
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -182,6 +182,8 @@ class FolderCommits:
                 db.execute("begin immediate")
                 yield db
                 db.execute("commit")
+                if self._file != _file_at(self._path):
+                    raise StoreError(f"{self._path} was replaced while a commit was made; nothing is lost: do the same again")
             except sqlite3.Error as error:
                 _roll_back(db)
                 raise refused(self._path, "written", error) from error
@@ -409,78 +411,20 @@ class FolderCommits:
             return str(error)
         except (ValueError, TypeError):
             return "it is damaged: a commit can't be read"
-        if not {commit.id for commit in made}.isdisjoint(footer.commit for footer in self._strays()):
+        gone = {path for (path,) in self._rows("select path from files where removed is null")}.difference(self._there())
+        strays = [*self._strays()] if gone else []
+        if not {commit.id for commit in made}.isdisjoint(footer.commit for footer in strays):
             return "it is damaged: it does not list a file of one of its commits, and lists one that is gone"
+        if any(not gone.isdisjoint(footer.replaces) for footer in strays):
+            return "it is older than the files: it lists files that were merged into others, and are gone"
         return None
 
     def _strays(self) -> Iterator[Footer]:
-        """Footers of whole files that are not listed; nothing where each file that is listed is there."""
-        there = set(self._there())
-        if all(path in there for (path,) in self._rows("select path from files where removed is null")):
-            return
+        """Footers of whole files that are not listed."""
         for path in self.orphans():
             with suppress(StoreError):
                 if not path.name.startswith(".") and (footer := footer_of(path)) is not None:
                     yield footer
-
-    def repair(
-        self, table_of: Callable[[Path], str | None], elsewhere: Callable[[Footer], bool] = lambda footer: True
-    ) -> dict[str, int]:
-        """Rebuilds the database from the footers of the files: each complete commit, in their order.
-
-        `table_of` says which table a path belongs to. `elsewhere` says of a commit of which files are missing whether what it
-        holds is there all the same, so that it was never made; else it was, and files were lost since: they stay in the list.
-        The old database is kept beside, as `commits.sqlite.damaged`. Returns how many commits and live files were found, and how
-        many files belong to commits that are not complete.
-        """
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
-            old = self._path.with_name(self._path.name + suffix)
-            if old.exists():
-                old.rename(old.with_name(old.name + ".damaged"))
-        commits: dict[str, dict[str, Path]] = {}
-        footers: dict[str, Footer] = {}
-        unread: dict[str, Path] = {}
-        left = 0
-        for path in sorted(self.root.rglob("[!.]*.parquet")):
-            name = path.relative_to(self.root).as_posix()
-            try:
-                footer = footer_of(path)
-            except StoreError:
-                unread[name] = path
-                continue
-            if footer is None or table_of(path) is None:
-                left += 1
-                continue
-            commits.setdefault(footer.commit, {})[name] = path
-            if footer.files:
-                footers[footer.commit] = footer
-        never = [""]
-        while never:  # what a merge that was never made was to take out is not taken out
-            replaced = {path for footer in footers.values() for path in footer.replaces}
-            missing = {id: set(footer.files) - replaced - commits[id].keys() for id, footer in footers.items()}
-            never = [id for id, footer in footers.items() if missing[id] and elsewhere(footer)]
-            footers = {id: footer for id, footer in footers.items() if id not in never}
-        made = files = 0
-        for id in sorted(commits, key=lambda id: _order(id, footers[id].properties if id in footers else {})):
-            there, said = commits[id], footers.get(id)
-            if said is None:
-                left += len(there)
-                continue
-            live = [data_file(table_of(path) or "", name, path) for name, path in there.items() if name not in replaced]
-            for name in sorted(missing[id]):  # readers say that they are lost
-                unread.pop(name, None)
-                live.append(DataFile(table_of(self.root / name) or "", name, 0, 0))
-            self.commit(id, live, properties=said.properties, keys=said.properties.get("keys"))
-            made += 1
-            files += len(live)
-        return {"commits": made, "files": files, "left": left + len(unread.keys() - replaced)}
-
-
-def _order(id: str, properties: dict[str, Any]) -> tuple[int, str]:
-    """By the commit that a commit is based on, as a clock may jump; else by time: ids end in a UUIDv7."""
-    base = properties.get("base")
-    return base if type(base) is int else -1, id.rpartition("/")[2]
 
 
 def _span(prefix: str) -> tuple[str, str]:

@@ -1,9 +1,10 @@
 """Which files of a lake are live, where a team shares the lake: Apache Iceberg tables in object storage, by `pyiceberg`.
 
-One table is the truth: its snapshots are the commits, and its properties are the keys. A commit of several tables has four steps.
-A mark in the truth says that the commit is under way. The other tables get their files. The truth gets its own files, and loses
-the mark, in one step. The other tables lose the files that the commit takes out. Readers leave out what a mark or a list of
-taken-out files names, so nobody sees half a commit. A process that was killed in between commits again, under the same id.
+One table is the truth: its snapshots are the commits, and its properties are the keys. A commit of several tables has five steps.
+A mark in the truth says that the commit is under way. The files are uploaded. The other tables get their files. The truth gets
+its own files, and loses the mark, in one step. The other tables lose the files that the commit takes out. Readers leave out what
+a mark or a list of taken-out files names, so nobody sees half a commit. A process that was killed in between commits again, under
+the same id. A commit that is refused takes out and deletes what it brought; where its mark is gone, the commit may be made.
 
 Where each commit brings a file of the truth, no mark is needed: a file of another table counts once the truth has one of the same
 commit.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from .shared import Shared
 
 _KEY = "odograph.key."
 _MARK = "odograph.pending."
+#: Beside the mark: since when somebody takes out what the commit brought, so that nobody makes the commit.
+_UNDONE = "odograph.undone."
 _OUT = "odograph.replaced."
 _PROPERTIES = "odograph.properties"
 #: How many snapshots a table has before a commit forgets old ones, and for how many nanoseconds it keeps them. Where the files of
@@ -205,19 +209,13 @@ class IcebergCommits:
         keys: Mapping[str, str | None] | None = None,
         expect: Mapping[str, str | None] | None = None,
         check: Callable[[], None] | None = None,
+        root: Path | None = None,
     ) -> int:
-        """See `Commits.commit`. Files that this machine wrote are uploaded first, and deleted here once the commit is made."""
+        """See `Commits.commit`. Files that wait in this machine's folder are deleted there once the commit is made. `root`: a
+        folder where the files are instead, and stay."""
         files, gone = list(add), list(remove)
-        others: dict[str, list[DataFile]] = {}
-        for file in files:
-            if file.table != self._truth_name:
-                others.setdefault(file.table, []).append(file)
         with self._asking("be written"):
-            for file in files:
-                if (self.root / file.path).exists():  # else it was uploaded before
-                    self._space.upload(file, self.root / file.path)
-            stage("uploaded")
-            seq = self._commit(id, files, others, gone, properties or {}, keys or {}, expect or {}, check)
+            seq = self._commit(id, files, root or self.root, gone, properties or {}, keys or {}, expect or {}, check)
             stage("truth")
             for name in {path.split("/")[0] for path in gone} - {self._truth_name}:
                 self._space.take_out(name, lambda path: path in gone)
@@ -231,13 +229,18 @@ class IcebergCommits:
         self,
         id: str,
         files: list[DataFile],
-        others: Mapping[str, list[DataFile]],
+        root: Path,
         gone: list[str],
         properties: Mapping[str, Any],
         keys: Mapping[str, str | None],
         expect: Mapping[str, str | None],
         check: Callable[[], None] | None,
     ) -> int:
+        others: dict[str, list[DataFile]] = {}
+        for file in files:
+            if file.table != self._truth_name:
+                others.setdefault(file.table, []).append(file)
+        uploaded = False
         for _ in tries():
             self._space.load(self._truth_name)
             self._looked = True
@@ -248,31 +251,41 @@ class IcebergCommits:
             done = self._find(id)
             if done is not None:
                 return done.seq
+            there = self._truth.metadata.properties
+            if _UNDONE + id in there:
+                raise Conflict("another process takes out what this commit brought, as nobody finished the commit for a week")
             try:
                 self._refuse(gone, expect, check)
             except Conflict:
-                self._undo(id, others)
+                if self._named or uploaded or _MARK + id in there:
+                    self._undo(id, [file.path for file in files])
                 raise
+            if others and not self._named and _MARK + id not in there:
+                transaction = self._truth.transaction()
+                transaction.set_properties({_MARK + id: str(time.time_ns())})
+                if not made(transaction):
+                    continue
+                stage("marked")
+                uploaded = False  # who took out what a mark named deleted the files
+            if not uploaded:
+                for file in files:
+                    if (root / file.path).exists():  # else it was uploaded before
+                        self._space.upload(file, root / file.path)
+                uploaded = True
+                stage("uploaded")
             if others:
-                if not self._named and _MARK + id not in self._truth.metadata.properties:
-                    transaction = self._truth.transaction()
-                    transaction.set_properties({_MARK + id: str(time.time_ns())})
-                    if not made(transaction):
-                        continue
-                    stage("marked")
                 for name in sorted(others):
                     self._space.append(name, others[name], id)
                     stage(name)
                 self._space.load(self._truth_name)
+                there = self._truth.metadata.properties if self._truth is not None else {}
+                if not self._named and (_MARK + id not in there or _UNDONE + id in there):  # somebody took it for abandoned
+                    continue
                 try:
                     self._refuse(gone, expect, check)
                 except Conflict:
-                    self._undo(id, others)
+                    self._undo(id, [file.path for file in files])
                     raise
-                if (
-                    not self._named and _MARK + id not in self._truth.metadata.properties
-                ):  # somebody undid what he took for abandoned
-                    continue
             own = [file for file in files if file.table == self._truth_name]
             if made(self._final(id, own, gone, properties, keys), lambda: self.find(id) is not None):
                 truth = self._space.load(self._truth_name)
@@ -297,17 +310,10 @@ class IcebergCommits:
         self, id: str, own: list[DataFile], gone: list[str], properties: Mapping[str, Any], keys: Mapping[str, str | None]
     ) -> Any:
         """The transaction that makes a commit: the truth's own files, the keys, and the mark goes."""
-        truth = self._truth
-        transaction = truth.transaction()
-        there = truth.metadata.properties
         values = {_KEY + name: value for name, value in keys.items() if value is not None}
         if gone:
             values[_OUT + id] = json.dumps({"time": time.time_ns(), "paths": gone})
-        dropped = [name for name in (_MARK + id, *(_KEY + n for n, value in keys.items() if value is None)) if name in there]
-        if values:
-            transaction.set_properties(values)
-        if dropped:
-            transaction.remove_properties(*dropped)
+        transaction = self._changed(values, _MARK + id, *(_KEY + name for name, value in keys.items() if value is None))
         about = {COMMIT: id, _PROPERTIES: properties_json(properties)}
         taken = {path for path in gone if path.startswith(f"{self._truth_name}/")}
         update = transaction.update_snapshot(snapshot_properties=about)
@@ -318,18 +324,49 @@ class IcebergCommits:
                 producer.delete_data_file(file)
         return transaction
 
-    def _undo(self, id: str, others: Iterable[str]) -> None:
-        """Takes out what a commit brought that can't be made, and its mark."""
-        for name in others:
-            self._space.take_out(name, lambda path: _commit_of(path) == id[-_ID:])
+    def _changed(self, values: Mapping[str, str], *dropped: str) -> Any:
+        """A transaction that changes properties of the truth."""
+        transaction = self._truth.transaction()
+        there = [name for name in dropped if name in self._truth.metadata.properties]
+        if values:
+            transaction.set_properties(dict(values))
+        if there:
+            transaction.remove_properties(*there)
+        return transaction
+
+    def _say(self, values: Mapping[str, str], *dropped: str) -> bool:
+        """Changes properties of the truth; False where another commit came first. A catalog compares only snapshots: one of no
+        files makes it refuse what somebody else began before."""
+        transaction = self._changed(values, *dropped)
+        with transaction.update_snapshot().merge_append():
+            pass
+        done = made(transaction)
+        self._space.load(self._truth_name)
+        return done
+
+    def _undo_stale(self, id: str) -> None:
+        """Undoes a commit that nobody finished for a week, unless another process does so. Whoever wakes up and would finish the
+        commit meanwhile is told first."""
         for _ in tries():
-            if _MARK + id not in self._truth.metadata.properties:
+            there, now = self._truth.metadata.properties, time.time_ns()
+            if now - max(int(there.get(_MARK + id, now)), int(there.get(_UNDONE + id, 0))) <= _STALE:
                 return
-            transaction = self._truth.transaction()
-            transaction.remove_properties(_MARK + id)
-            done = made(transaction)
-            self._space.load(self._truth_name)
-            if done:
+            if self._say({_UNDONE + id: str(now)}):
+                self._undo(id, [f"{name}/{id[-_ID:]}.parquet" for name in self._space.tables], told=True)
+                return
+
+    def _undo(self, id: str, paths: list[str], *, told: bool = False) -> None:
+        """Takes out what a commit brought that can't be made, deletes its files, and takes its mark away at last. `told`: this
+        process said so in the truth."""
+        for name in sorted({path.split("/")[0] for path in paths} - {self._truth_name}):
+            self._space.take_out(name, lambda path: _commit_of(path) == id[-_ID:])
+        for path in paths:
+            if _commit_of(path) == id[-_ID:]:  # another commit may name a file of another name
+                with suppress(Exception):  # it never came, or this machine may not delete
+                    self._space.delete(path)
+        for _ in tries():
+            there = self._truth.metadata.properties
+            if _MARK + id not in there or (_UNDONE + id in there) != told or self._say({}, _MARK + id, _UNDONE + id):
                 return
 
     def upload(self, file: DataFile, local: Path) -> None:
@@ -378,10 +415,8 @@ class IcebergCommits:
         that nobody finished for a week. Returns the files' paths."""
         with self._asking("be written"):
             self._space.load(self._truth_name)
-            now = time.time_ns()
-            for id, began in self.pending().items():
-                if now - began > _STALE:
-                    self._undo(id, [name for name in self._space.tables if name != self._truth_name])
+            for id in self.pending():
+                self._undo_stale(id)
             old = {name: one for name, one in _outs(self._truth.metadata.properties).items() if one["time"] < before}
             paths = [path for one in old.values() for path in one["paths"]]
             for name in {path.split("/")[0] for path in paths} - {self._truth_name}:  # where its commit was killed before
@@ -392,12 +427,21 @@ class IcebergCommits:
                 return []
             for path in paths:
                 self._space.delete(path)
-            for _ in tries():
-                transaction = self._space.load(self._truth_name).transaction()
-                transaction.remove_properties(*[_OUT + name for name in old])
-                if made(transaction):
-                    break
+            self._drop({_OUT + name for name in old})
             return paths
+
+    def _drop(self, names: set[str]) -> None:
+        """Takes properties out of the truth, of which another machine may take out some at the same time."""
+        for _ in tries():
+            truth = self._space.load(self._truth_name)
+            if truth is None or not names & truth.metadata.properties.keys():
+                return
+            try:
+                if made(self._changed({}, *names)):
+                    return
+            except Exception:
+                if not self._space.is_changed(self._truth_name, truth):
+                    raise
 
 
 def _live(table: str, entries: Iterable[Entry]) -> list[Live]:

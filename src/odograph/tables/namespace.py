@@ -274,6 +274,11 @@ class Namespace:
         if len(times) > most and sum(when < before for when in times) > most // 2:  # forgetting reads the lists of all
             self.forget(name, before)
 
+    def is_changed(self, name: str, table: Any) -> bool:
+        """Whether a table is another one than it was: an error may only say that another machine took out the same first."""
+        now = self.load(name)
+        return now is None or now.metadata_location != table.metadata_location
+
     def forget(self, name: str, before: int) -> None:
         """Expires the snapshots of a table from before a time (nanoseconds), and deletes the lists that only they needed."""
         for _ in tries():
@@ -285,11 +290,15 @@ class Namespace:
             if not old:
                 return
             lists = {s.manifest_list for s in old}
-            manifests = {m.manifest_path for s in old for m in s.manifests(table.io)}
             try:
+                manifests = {m.manifest_path for s in old for m in s.manifests(table.io)}
                 when = datetime.fromtimestamp(min(before / 1e9, 2**31), UTC)
                 table.maintenance.expire_snapshots().older_than(when).commit()
             except _errors().CommitFailedException:
+                continue
+            except Exception:
+                if not self.is_changed(name, table):
+                    raise
                 continue
             table = self.load(name)
             kept = {m.manifest_path for s in table.metadata.snapshots for m in s.manifests(table.io)}
