@@ -29,8 +29,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
-from odograph.store import journal
-from odograph.store import opening
+from odograph.store import journal, opening
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
