@@ -415,6 +415,24 @@ def test_a_list_that_breaks_off_is_no_shorter_list(bytes_that_come: int) -> None
         odd.shutdown()
 
 
+def test_a_refusal_in_the_middle_of_a_body_is_told() -> None:
+    """A server that does not take a long body answers before it has read the body, and closes."""
+    said = b'{"error":"no room for that"}'
+    head = b"HTTP/1.1 507 Full\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(said)
+
+    def refuse(listening: socket.socket) -> None:
+        with listening.accept()[0] as connection:
+            while b"\r\n\r\n" not in connection.recv(1 << 16):
+                pass
+            connection.sendall(head + said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=refuse, args=(listening,), daemon=True).start()
+        line = Line(Served(f"http://127.0.0.1:{listening.getsockname()[1]}", RECORDS))
+        with pytest.raises(StoreError, match="no room for that"):
+            line.post("journal", "a" * 19, body=b"x" * (32 << 20), kind="application/octet-stream")
+
+
 class _Forward(socketserver.StreamRequestHandler):
     """A proxy of a company: connects a client with whomever it names."""
 
