@@ -262,7 +262,7 @@ def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
 
 
 def test_tail_shows_each_record_of_each_writer_once(store: odograph.Store) -> None:
-    """Of writers whose files are sealed between two looks and of one whose file stays, of one that ends and of one that comes and goes
+    """In the order of their times: of writers whose files are sealed between two looks and of one whose file stays, of one that ends and of one that comes and goes
     between two looks."""
     with odograph.open(store.root) as before:
         before.record(task="before").finish()
@@ -287,7 +287,8 @@ def test_tail_shows_each_record_of_each_writer_once(store: odograph.Store) -> No
     runs[0].note("in a third file")
     store.seal()
     shown += [r.id for r in tail]
-    assert sorted(shown) == sorted(r.id for t in store.trajectories() for r in t.records)
+    records = [r for t in store.trajectories() for r in t.records]
+    assert shown == [r.id for r in sorted(records, key=lambda r: (r.time, r.writer, r.seq))]
 
 
 def test_tail_leaves_out_what_is_damaged(store: odograph.Store) -> None:

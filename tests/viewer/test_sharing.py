@@ -29,7 +29,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
-from odograph.store import journal
+from odograph.store import journal, opening
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
@@ -541,6 +541,14 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         store.flush()
         assert store.trajectory(id).rewards[-1].value == 1.0
         assert store.health()["unshipped"] == 0
+
+
+def test_a_folder_where_records_wait_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version finds what an earlier one left there."""
+    monkeypatch.setenv("ODOGRAPH_LOCAL", str(tmp_path))
+    assert opening._waiting(Served("https://runs.example.org", "")) == tmp_path / "odograph/remote/f641b276cacc68e7"
+    shared = opening.tables_of("s3://bucket/runs", "sqlite:////tmp/x.db", None)
+    assert opening._local(shared) == tmp_path / "odograph/runs-d8fdd4c9"
 
 
 def test_who_records_asks_a_server_that_takes_nothing_seldom(tmp_path: Path) -> None:
