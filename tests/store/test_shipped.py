@@ -8,7 +8,7 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,13 @@ def recorded(folder: Path, *, ends: bool = True, notes: int = 3) -> tuple[str, s
             run.finish("done")
     (path,) = (folder / "journal").iterdir()
     return run.id, path.name.removesuffix(".jsonl"), path.read_bytes()
+
+
+def files_held() -> Iterator[str]:
+    """The names of the files that this process has open."""
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the list itself
+            yield os.readlink(f"/proc/self/fd/{fd}")
 
 
 def lines(data: bytes) -> list[bytes]:
@@ -214,6 +221,7 @@ def test_a_file_that_is_deleted_while_its_writer_comes_back(before: str, tmp_pat
             assert server.size(name) == len(head)
             patch.undo()
             assert not list((tmp_path / "server" / "journal").iterdir())
+            assert not [one for one in files_held() if name in one]  # else the disk would keep what was deleted
             assert server.take(name, len(head), data[len(head) :]) == len(data)
         with odograph.open(tmp_path / "client") as here:
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
@@ -304,7 +312,8 @@ def test_what_a_killed_server_wrote_of_a_line_may_be_all_or_long(tmp_path: Path)
     head, folder = lines(data)[0], tmp_path / "server" / "journal"
     folder.mkdir(parents=True)
     path = folder / f"{name}.0.0.jsonl"
-    for whole, torn in ((b"", head[:-1]), (head, b"x"), (head + b"y" * 1_200_000 + b"\n", b"x" * 1_500_000)):
+    long = head + b"y" * 1_200_000 + b"\n"
+    for whole, torn in ((b"", head[:-1]), (head, b"x"), (long, b"x" * 1_500_000), (head, b"x" * ((1 << 20) - 1))):
         path.write_bytes(whole + torn)
         with receiving(tmp_path / "server") as server:
             assert server.size(name) == len(whole) == path.stat().st_size

@@ -139,9 +139,10 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
         if is_alive(path) or sealed.get(path.name, -1) < path.stat().st_size:
             continue
         committing.stage("delete")
-        if is_shipped(path.name) and not drop(path, sealed[path.name]):
+        if not is_shipped(path.name):
+            path.unlink(missing_ok=True)  # somebody may have deleted it by hand
+        elif not drop(path, sealed[path.name]):
             continue
-        path.unlink(missing_ok=True)
         deleted += 1
     for path in journal.glob(
         f"*{counting.SUFFIX}"
