@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -64,3 +65,22 @@ def test_a_folder_that_gets_no_name_is_gone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not empty"):
         memory._named(str(unnamed), tmp_path / "name")
     assert (os.listdir("/proc/self/fd"), [*tmp_path.iterdir()]) == (before, [tmp_path / "name"])
+
+
+def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is on the folder that has the name, not on the one that went."""
+    folder = tmp_path / "name"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+
+        def flock(fd: int, how: int) -> None:
+            patch.undo()
+            folder.rmdir()
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new").rename(folder)
+            fcntl.flock(fd, how)
+
+        patch.setattr(fcntl, "flock", flock)
+        fd = memory.hold(folder)
+    assert os.path.samestat(os.fstat(fd), os.stat(folder))
+    os.close(fd)

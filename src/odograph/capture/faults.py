@@ -60,8 +60,8 @@ def fault(error: BaseException, *, disk: Path | None = None, fixed: bool = False
     """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1.
 
     Where a store of this process redacts, what the error says is withheld: it may repeat what the store takes out. `disk`: the
-    folder, where the error is of the store's own files and says nothing else; each store is warned of once. `fixed`: the error says
-    nothing of what was recorded. What the handler of a signal raised is no fault, and is raised on.
+    folder, where the error is of the store's own files and says nothing else; each store is warned of once. `fixed`: the error
+    says nothing of what was recorded. What the handler of a signal raised is no fault, and is raised on.
     """
     if guard.of_a_signal(error):
         raise error
