@@ -71,6 +71,7 @@ def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, m
     """The lock is on the folder that has the name, not on the one that went."""
     folder = tmp_path / "name"
     folder.mkdir()
+    monkeypatch.setitem(memory._made, str(folder), os.getpid())
     with monkeypatch.context() as patch:
 
         def flock(fd: int, how: int) -> None:
