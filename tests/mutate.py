@@ -392,7 +392,7 @@ class Tests:
 
     def near(self, file: Path, lines: range, imported: bool) -> list[str]:
         """The tests that may notice what is done to these lines, the likeliest to notice soon first: those that reach the lines, and
-        before others those that reach lines close by which few tests reach. Behind them come those that reach the file, where a fixture
+        before others those that reach lines close by which few tests reach, or bear the file's name. Behind them come those that reach the file, where a fixture
         reaches the lines, and all others, where an import runs them: nothing tells for which tests."""
         of = self._contexts(str(file))
         reached = {one for line in lines for one in of.get(line, ())}
@@ -410,6 +410,7 @@ class Tests:
             if abs(line - lines[-1]) <= _ABOUT:
                 names = {self._name(one) for one in contexts} & rank.keys()
                 rare.update(dict.fromkeys(names, 1 / len(names)) if names else {})
+        rare.update(name for name in rank if f"/test_{file.stem}.py::" in name)
 
         def after(name: str) -> float:
             return (self._times[name] + rank[name]) / (1 + self._noticed[file, name]) / (_COMMON + rare[name])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import odograph
-from odograph.store import keeping, rows, text
+from odograph.store import keeping, lines, rows, text
 from odograph.store.indexing import Batch
 from odograph.store.lines import File
 from odograph.types import Start
@@ -313,6 +313,20 @@ def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store
             again.trajectory(ids[0])
 
 
+def test_a_journal_that_shrinks_while_its_writer_lives_is_noticed(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next question counts what is left."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store)
+    os.utime(store.root / "journal", (1e9, 1e9))
+    with odograph.open(store.root) as reader:
+        assert reader.count() == 3 and not reader.backend.reader.catalog._must_look()
+        (path,) = (store.root / "journal").glob("*.jsonl")
+        os.truncate(path, path.read_bytes().index(b"\n") + 1)
+        assert reader.count() == 0
+    with pytest.warns(RuntimeWarning, match="was deleted, moved or changed by another program"):
+        store.close()
+
+
 def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograph.Store) -> None:
     """Lines of a longer file stand elsewhere: the catalog is rebuilt, not gone on with."""
     fill(store)
@@ -352,6 +366,11 @@ def test_a_file_that_had_no_lines_when_it_was_seen_is_read(
     os.utime(left, (1e9, 1e9))
     os.utime(folder, (1e9, 1e9))
     assert len(store) == 2 and not store.backend.reader.catalog._must_look()
+    (newer := folder / f"{'f' * 19}.jsonl").touch()
+    assert len(store) == 2
+    newer.write_bytes(lines.read_bytes().partition(b"\n")[0].replace(b'"schema_version":1', b'"schema_version":999') + b"\n")
+    with pytest.raises(odograph.NewerStore):
+        len(store)
 
 
 def test_it_catches_up_incrementally(store: odograph.Store) -> None:
@@ -536,3 +555,12 @@ def test_files_that_go_at_each_look_are_told(store: odograph.Store, monkeypatch:
     with pytest.raises(odograph.StoreError, match="a journal file was sealed meanwhile"):
         store.count()
     assert len(looks) == 5
+
+
+def test_a_file_that_goes_while_files_are_listed_stops_no_question(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process sealed and deleted it."""
+    fill(store)
+    monkeypatch.setattr(keeping, "journals", lambda folder: [*lines.journals(folder), folder / "gone.jsonl"])
+    assert store.count() == 3

@@ -9,11 +9,13 @@ import pickle
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import odograph
 from odograph.capture.faults import fault
 from odograph.cli import main
 from odograph.runtime import TaskResponse
-from odograph.store import backend, memory
+from odograph.store import backend, memory, rows
 from odograph.store.opening import is_there
 from tests.waiting import until
 
@@ -409,8 +411,10 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path, durability: An
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         store = odograph.open(where, durability=durability)
-        store.record(task="before").finish()
+        before = store.record(task="before")
+        before.finish()
         store.flush()  # the file is looked for
+        assert store.count() == 1
         where.rename(tmp_path / "moved")
         run = store.record(task="after")
         run.note("acknowledged")
@@ -422,6 +426,8 @@ def test_a_deleted_or_exchanged_folder_is_noticed(tmp_path: Path, durability: An
         (notes,) = [t.notes for t in store.trajectories()]
         assert notes[0].data == "acknowledged"
         store.close()
+    with closing(sqlite3.connect(tmp_path / "moved" / "catalog.sqlite")) as catalog:
+        assert [rows.unpacked(id) for (id,) in catalog.execute("select id from summaries")] == [before.id]
     assert len([w for w in said if "was deleted, moved or changed by another program" in str(w.message)]) == 1
     assert next(odograph.open(tmp_path / "moved").trajectories()).task == "before"
 

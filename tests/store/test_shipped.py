@@ -180,8 +180,10 @@ def test_a_writer_whose_part_was_sealed_and_deleted_goes_on(tmp_path: Path) -> N
     assert not list((tmp_path / "server" / "shipped").iterdir())  # nobody will ask again
 
 
-def test_a_writer_that_comes_back_while_its_file_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A seal that is about to delete the journal of a silent writer leaves it where the writer is back at that moment."""
+@pytest.mark.parametrize("more", [True, False])
+def test_a_writer_that_comes_back_while_its_file_is_deleted(more: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seal that is about to delete the journal of a silent writer leaves it where the writer is back at that moment, with lines or
+    without."""
     pytest.importorskip("pyarrow")
     id, name, data = recorded(tmp_path / "client")
     head = b"".join(lines(data)[:4])
@@ -192,11 +194,14 @@ def test_a_writer_that_comes_back_while_its_file_is_deleted(tmp_path: Path, monk
         def comes(stage: str) -> None:
             if stage == "delete":
                 server = back.enter_context(receiving(tmp_path / "server"))
-                assert server.take(name, len(head), data[len(head) :]) == len(data)
+                came.append(server)
+                assert server.take(name, len(head), rest if more else b"") == len(data if more else head)
 
+        came, rest = list[Receiving](), data[len(head) :]
         monkeypatch.setattr(committing, "stage", comes)
         done = store.seal()
         assert (done.lines, done.deleted, done.left) == (3, 0, 1)
+        assert more or came[0].take(name, len(head), rest) == len(data)
         with odograph.open(tmp_path / "client") as here:
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()
 

@@ -211,6 +211,13 @@ def test_a_host_whose_clock_is_behind_changes_no_reward_and_no_start(store: odog
     assert [s.id for s in store.summaries()] == began
 
 
+def test_what_a_step_saw_is_written_at_once(store: odograph.Store) -> None:
+    """A process that is killed in the next moment has recorded the observation; only a beginning that says no more may wait."""
+    with store.record(task="t") as run, run.step(observation="seen"):
+        (path,) = (store.root / "journal").iterdir()
+        assert b'"seen"' in path.read_bytes()
+
+
 def test_what_is_written_is_its_owners_alone_unless_shared(tmp_path: Path) -> None:
     """Folders are 0700 and files 0600, whatever the umask; a store that is made shared follows the umask."""
 

@@ -302,7 +302,7 @@ def drop(path: Path, sealed: int) -> bool:
             base = int(match[3])
             head = os.pread(fd, 1 << 16, 0).find(b"\n") + 1 if base else 0
             _leave(path.parent, _name(match), base + about.st_size - head)
-        path.unlink(missing_ok=True)
+        path.unlink()
         return True
     except OSError:
         return False
