@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from odograph.store import memory
+from tests.programs import ran
 
 
 def test_no_process_removes_a_folder_that_is_new(tmp_path: Path) -> None:
@@ -85,3 +86,21 @@ def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, m
         fd = memory.hold(folder)
     assert os.path.samestat(os.fstat(fd), os.stat(folder))
     os.close(fd)
+
+
+def test_a_store_whose_lock_has_the_first_descriptor_stays() -> None:
+    """In a process that closed its stdin the lock of a store in memory has the number 0: who else closes the store leaves the store."""
+    program = """
+        import os, odograph
+        os.close(0)
+        store = odograph.open("memory:")
+        assert store.backend._hold == 0, "this program shows nothing"
+        other = odograph.open(store.backend.place)
+        store.record(task="t").finish()
+        other.close()
+        print(store.count(), store.backend.folder.exists())
+        store.close()
+        print(store.backend.folder.exists())
+    """
+    done = ran(program)
+    assert (done.stdout, done.stderr) == ("1 True\nFalse\n", "")
