@@ -297,6 +297,19 @@ def test_doctor_looks_at_each_page_of_a_large_catalog(store: odograph.Store, mon
         assert len(again.search("needle1")) == 1
 
 
+def test_a_repair_makes_the_catalog_anew(store: odograph.Store) -> None:
+    """A figure that a program put into the catalog goes, though nothing shows that the figure is wrong."""
+    fill(store)
+    before = list(store.summaries())
+    store.close()
+    with closing(sqlite3.connect(store.root / "catalog.sqlite")) as db, db:
+        db.execute("update summaries set steps=77")
+    with odograph.open(store.root) as again:
+        assert {one.steps for one in again.summaries()} == {77}
+        again.repair()
+        assert list(again.summaries()) == before
+
+
 def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store) -> None:
     """What a user deleted is gone from lists, too: the catalog is rebuilt, not believed."""
     ids = fill(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from odograph.store import memory
+from tests.programs import ran
 
 
 def test_no_process_removes_a_folder_that_is_new(tmp_path: Path) -> None:
@@ -64,3 +66,41 @@ def test_a_folder_that_gets_no_name_is_gone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="not empty"):
         memory._named(str(unnamed), tmp_path / "name")
     assert (os.listdir("/proc/self/fd"), [*tmp_path.iterdir()]) == (before, [tmp_path / "name"])
+
+
+def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is on the folder that has the name, not on the one that went."""
+    folder = tmp_path / "name"
+    folder.mkdir()
+    monkeypatch.setitem(memory._made, str(folder), os.getpid())
+    with monkeypatch.context() as patch:
+
+        def flock(fd: int, how: int) -> None:
+            patch.undo()
+            folder.rmdir()
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new").rename(folder)
+            fcntl.flock(fd, how)
+
+        patch.setattr(fcntl, "flock", flock)
+        fd = memory.hold(folder)
+    assert os.path.samestat(os.fstat(fd), os.stat(folder))
+    os.close(fd)
+
+
+def test_a_store_whose_lock_has_the_first_descriptor_stays() -> None:
+    """In a process that closed its stdin the lock of a store in memory has the number 0: who else closes the store leaves the store."""
+    program = """
+        import os, odograph
+        os.close(0)
+        store = odograph.open("memory:")
+        assert store.backend._hold == 0, "this program shows nothing"
+        other = odograph.open(store.backend.place)
+        store.record(task="t").finish()
+        other.close()
+        print(store.count(), store.backend.folder.exists())
+        store.close()
+        print(store.backend.folder.exists())
+    """
+    done = ran(program)
+    assert (done.stdout, done.stderr) == ("1 True\nFalse\n", "")

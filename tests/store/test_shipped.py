@@ -7,7 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,13 @@ def recorded(folder: Path, *, ends: bool = True, notes: int = 3) -> tuple[str, s
             run.finish("done")
     (path,) = (folder / "journal").iterdir()
     return run.id, path.name.removesuffix(".jsonl"), path.read_bytes()
+
+
+def files_held() -> Iterator[str]:
+    """The names of the files that this process has open."""
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the list itself
+            yield os.readlink(f"/proc/self/fd/{fd}")
 
 
 def lines(data: bytes) -> list[bytes]:
@@ -218,6 +225,7 @@ def test_a_file_that_is_deleted_while_its_writer_comes_back(before: str, tmp_pat
             assert server.size(name) == len(head)
             patch.undo()
             assert not list((tmp_path / "server" / "journal").iterdir())
+            assert not [one for one in files_held() if name in one]  # else the disk would keep what was deleted
             assert server.take(name, len(head), data[len(head) :]) == len(data)
         with odograph.open(tmp_path / "client") as here:
             assert store.trajectory(id).to_dict() == here.trajectory(id).to_dict()

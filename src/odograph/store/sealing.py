@@ -140,7 +140,7 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
             continue
         committing.stage("delete")
         if not is_shipped(path.name):
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # somebody may have deleted it by hand
         elif not drop(path, sealed[path.name]):
             continue
         deleted += 1
