@@ -334,6 +334,31 @@ def test_machines_expire_at_once(team: Team, monkeypatch: pytest.MonkeyPatch, be
         assert [name for name in found.metadata.properties if name.startswith("odograph.replaced")] == []
 
 
+@pytest.mark.parametrize("change", [1, 3])
+def test_what_can_not_be_taken_out_is_told_at_once(team: Team, monkeypatch: pytest.MonkeyPatch, change: int) -> None:
+    """Where a catalog does not answer and no other machine changed the table, nothing is tried for minutes: neither where snapshots
+    are forgotten nor where the commit's note of what it took out is."""
+    a, ids, gone = team.machine(), [new_id() for _ in range(2)], list[str]()
+    for id in ids:
+        files = written(a, id, BIRDS, NESTS)
+        a.commit(id, files, gone)
+        gone = [file.path for file in files]
+    catalog, changes = a._space._catalog, itertools.count(1)
+    called = catalog.commit_table
+
+    def broken(*given: Any) -> Any:
+        at = next(changes)
+        if at > change:
+            pytest.fail("it is tried again")
+        if at == change:
+            raise ConnectionError("broken")
+        return called(*given)
+
+    monkeypatch.setattr(catalog, "commit_table", broken)
+    with pytest.raises(StoreError, match="can't be written: broken"):
+        a.expire(time.time_ns())
+
+
 GROWN = Table(
     "birds", "A row per bird.", ((Column("name", "text", "Its name."), Column("tags", "texts", "Tags.")),)
 ).with_columns(Column("calls", "texts", "What it sang."), Column("ring", "text", "Its ring."))
