@@ -485,8 +485,8 @@ class _Forward(socketserver.StreamRequestHandler):
 def test_a_proxy_of_the_environment_leads_to_the_server(
     scheme: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server beyond this machine is reached through the proxy that $HTTP_PROXY names, with or without a scheme, and a name and
-    a password for the proxy."""
+    """A server beyond this machine, and no other, is reached through the proxy that $HTTP_PROXY names, with or without a scheme, and a
+    name and a password for the proxy."""
     with (
         serving(tmp_path / "s", "--allow-host", "store.example") as server,
         socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Forward) as forward,
@@ -498,6 +498,9 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
         monkeypatch.setenv("ODOGRAPH_ALLOW_HTTP", "1")
         with opened(f"http://store.example:{server.port}", tmp_path) as store:
             assert store.trajectory(recorded(store, "far")).task == "far"
+        there = len(forward.asked)  # type: ignore[attr-defined]
+        assert Line(Served(server.url, READS)).get("store")
+        assert len(forward.asked) == there  # type: ignore[attr-defined]
         for asked in forward.asked.copy():  # type: ignore[attr-defined]
             assert asked[:2] == ["CONNECT", f"store.example:{server.port}"]
             assert [line for line in asked if line.startswith("Proxy-")] == more
