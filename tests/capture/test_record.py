@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,8 +298,10 @@ def test_what_a_call_or_a_reward_can_not_mean_is_refused(store: odograph.Store) 
     assert (reward.weight, reward.target, reward.span) == (2.0, call.id, odograph.Span(0, 1))
 
 
-def test_versions_of_tokens_that_nobody_gives_cost_no_call(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("redact", [False, True])
+def test_versions_of_tokens_that_nobody_gives_cost_no_call(redact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions without token ids: the call is recorded, and a warning and the faults say what is missing."""
+    store = odograph.open(tmp_path / "store", redact=redact)
     monkeypatch.setattr(faults, "told", set())
     monkeypatch.setenv("ODOGRAPH_STRICT", "0")
     before = faults.count

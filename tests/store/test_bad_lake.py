@@ -178,7 +178,8 @@ def test_a_file_that_vanished_is_told(store: odograph.Store, capsys: pytest.Capt
     with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
         store.trajectory(first)
     assert main(["--store", str(store.root), "doctor"]) == 1
-    assert lost.name in capsys.readouterr().out
+    assert f"damaged: lake/records/{lost.name}: {lost} is gone" in capsys.readouterr().out
+    assert [(d.file, d.offset) for d in store.damages()] == [(f"lake/records/{lost.name}", 0)]
 
 
 def test_a_sealed_tier_that_is_gone_is_told(store: odograph.Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,6 +239,8 @@ def test_nothing_is_committed_on_top_of_a_damaged_list(made: Made, tmp_path: Pat
         found, said = status(command, where)
         assert found == 1
         assert "commits.sqlite" in said and "odograph doctor --repair" in said
+    with odograph.open(where) as store:
+        assert [(d.file, d.offset) for d in store.damages()] == [("lake/commits.sqlite", 0)]
     assert status(["doctor", "--repair"], where)[0] == 0
     assert status(["seal", "--compact"], where)[0] == 0
     assert read(where, made.ids)[0] == made.before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -83,3 +84,22 @@ def test_a_store_whose_lock_has_the_first_descriptor_stays() -> None:
     """
     done = ran(program)
     assert (done.stdout, done.stderr) == ("1 True\nFalse\n", "")
+
+
+def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is on the folder that has the name, not on the one that went."""
+    folder = tmp_path / "name"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+
+        def flock(fd: int, how: int) -> None:
+            patch.undo()
+            folder.rmdir()
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new").rename(folder)
+            fcntl.flock(fd, how)
+
+        patch.setattr(fcntl, "flock", flock)
+        fd = memory.hold(folder)
+    assert os.path.samestat(os.fstat(fd), os.stat(folder))
+    os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import pickle
@@ -345,6 +346,10 @@ def test_a_function_must_be_importable(tmp_path: Path) -> None:
     """A lambda is refused in a sentence; a name is as good as the function; who can't load it may read and not write."""
     with pytest.raises(odograph.InvalidInput, match=r"redact='.*<lambda>' can't be imported by other processes"):
         odograph.open(tmp_path / "s", redact=lambda text: text)
+    with pytest.raises(odograph.InvalidInput, match="can't be imported by other processes"):
+        odograph.open(tmp_path / "s", redact=functools.partial(loud))
+    with odograph.open(tmp_path / "named", redact=loud) as store:
+        assert store.backend.settings.redact == f"{__name__}:loud"  # a module may move with its environment
     of_no_file = """
         import odograph, sys
         def hide(text):

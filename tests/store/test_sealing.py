@@ -232,6 +232,8 @@ def test_doctor_tells_what_is_sealed_and_repairs(
     facts = json.loads(capsys.readouterr().out)
     sealed = facts["sealed"]
     assert (sealed["files"], sealed["commits"], sealed["unsealed_trajectories"], sealed["orphans"]) == (3, 1, 1, [])
+    assert abs(sealed["last"] - time.time_ns()) < 86_400 * 10**9
+    assert sealed["rows"] == len(sealed_rows(store, "records"))
     assert sealed["unsealed_bytes"] == facts["journal_bytes"] > 0
     for path in (store.root / "lake").glob("commits.sqlite*"):
         path.unlink()
@@ -265,7 +267,7 @@ def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
 
 
 def test_tail_shows_each_record_of_each_writer_once(store: odograph.Store) -> None:
-    """Of writers whose files are sealed between two looks and of one whose file stays, of one that ends and of one that comes and goes
+    """In the order of their times: of writers whose files are sealed between two looks and of one whose file stays, of one that ends and of one that comes and goes
     between two looks."""
     with odograph.open(store.root) as before:
         before.record(task="before").finish()
@@ -290,7 +292,8 @@ def test_tail_shows_each_record_of_each_writer_once(store: odograph.Store) -> No
     runs[0].note("in a third file")
     store.seal()
     shown += [r.id for r in tail]
-    assert sorted(shown) == sorted(r.id for t in store.trajectories() for r in t.records)
+    records = [r for t in store.trajectories() for r in t.records]
+    assert shown == [r.id for r in sorted(records, key=lambda r: (r.time, r.writer, r.seq))]
 
 
 def test_tail_leaves_out_what_is_damaged(store: odograph.Store) -> None:
@@ -856,7 +859,9 @@ def test_a_seal_of_many_late_rewards_holds_few_summaries(store: odograph.Store, 
 
 
 def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of other times are not open at once, however many there are; trajectories that were sealed twice come together."""
+    """Files of other times are not open at once, however many there are, nor for who reads them; trajectories that were sealed twice
+    come together."""
+    monkeypatch.setattr(lake_module, "_FILES", 2)
     ids = []
     for n in range(8):
         ids += fill(store, 2, steps=1)
@@ -866,6 +871,7 @@ def test_compacting_holds_the_summaries_of_few_files(store: odograph.Store, monk
     store.append(ids[3]).reward(0.5, name="late")
     store.seal()
     before = seen(store)
+    assert len(store.backend.reader.lake._opened) == 2
     begun, ended, most = 0, 0, 0
     rows_of = compacting._sorted
 

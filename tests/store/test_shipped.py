@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -318,6 +317,7 @@ def test_what_a_killed_server_wrote_of_a_line_may_be_all_or_long(tmp_path: Path)
     folder.mkdir(parents=True)
     path = folder / f"{name}.0.0.jsonl"
     long = head + b"y" * 1_200_000 + b"\n"
+    # the end of the last whole line may be the first byte that is read
     for whole, torn in ((b"", head[:-1]), (head, b"x"), (long, b"x" * 1_500_000), (head, b"x" * ((1 << 20) - 1))):
         path.write_bytes(whole + torn)
         with receiving(tmp_path / "server") as server:
@@ -412,8 +412,7 @@ def test_what_stops_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_reader_that_looks_for_a_moment_stops_no_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file whose lock somebody has for a moment is taken once it is free."""
-    monkeypatch.setattr(shipped, "_TRIES", 10**6)
+    """A file whose lock somebody has for a moment is taken once it is free: the server sleeps, and tries again."""
     _, name, data = recorded(tmp_path / "client")
     with receiving(tmp_path / "server") as server:
         server.take(name, 0, data)
@@ -421,7 +420,7 @@ def test_a_reader_that_looks_for_a_moment_stops_no_writer(tmp_path: Path, monkey
     os.utime(path, (0, 0))  # the next server does not look for it by itself
     with path.open() as reader, receiving(tmp_path / "server") as server:
         fcntl.flock(reader, fcntl.LOCK_SH)
-        threading.Timer(0.05, fcntl.flock, (reader, fcntl.LOCK_UN)).start()
+        monkeypatch.setattr(shipped.time, "sleep", lambda _: fcntl.flock(reader, fcntl.LOCK_UN))
         assert server.size(name) == len(data)
 
 

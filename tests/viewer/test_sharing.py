@@ -29,7 +29,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
-from odograph.store import journal
+from odograph.store import journal, opening
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
@@ -415,6 +415,24 @@ def test_a_list_that_breaks_off_is_no_shorter_list(bytes_that_come: int) -> None
         odd.shutdown()
 
 
+def test_a_refusal_in_the_middle_of_a_body_is_told() -> None:
+    """A server that does not take a long body answers before it has read the body, and closes."""
+    said = b'{"error":"no room for that"}'
+    head = b"HTTP/1.1 507 Full\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(said)
+
+    def refuse(listening: socket.socket) -> None:
+        with listening.accept()[0] as connection:
+            while b"\r\n\r\n" not in connection.recv(1 << 16):
+                pass
+            connection.sendall(head + said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=refuse, args=(listening,), daemon=True).start()
+        line = Line(Served(f"http://127.0.0.1:{listening.getsockname()[1]}", RECORDS))
+        with pytest.raises(StoreError, match="no room for that"):
+            line.post("journal", "a" * 19, body=b"x" * (32 << 20), kind="application/octet-stream")
+
+
 class _Forward(socketserver.StreamRequestHandler):
     """A proxy of a company: connects a client with whomever it names."""
 
@@ -523,6 +541,14 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         store.flush()
         assert store.trajectory(id).rewards[-1].value == 1.0
         assert store.health()["unshipped"] == 0
+
+
+def test_a_folder_where_records_wait_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version finds what an earlier one left there."""
+    monkeypatch.setenv("ODOGRAPH_LOCAL", str(tmp_path))
+    assert opening._waiting(Served("https://runs.example.org", "")) == tmp_path / "odograph/remote/f641b276cacc68e7"
+    shared = opening.tables_of("s3://bucket/runs", "sqlite:////tmp/x.db", None)
+    assert opening._local(shared) == tmp_path / "odograph/runs-d8fdd4c9"
 
 
 def test_who_records_asks_a_server_that_takes_nothing_seldom(tmp_path: Path) -> None:

@@ -56,16 +56,16 @@ class _Faults:
 faults: _Faults = _Faults()
 
 
-def fault(error: BaseException, *, disk: Path | None = None) -> None:
+def fault(error: BaseException, *, disk: Path | None = None, fixed: bool = False) -> None:
     """Notes that capture failed: never raises into the agent, unless ODOGRAPH_STRICT=1.
 
     Where a store of this process redacts, what the error says is withheld: it may repeat what the store takes out. `disk`: the
-    folder, where the error is of the store's own files and says nothing else; each store is warned of once. What the handler of a
-    signal raised is no fault, and is raised on.
+    folder, where the error is of the store's own files and says nothing else; each store is warned of once. `fixed`: the error
+    says nothing of what was recorded. What the handler of a signal raised is no fault, and is raised on.
     """
     if guard.of_a_signal(error):
         raise error
-    if disk is None and redacting():
+    if disk is None and not fixed and redacting():
         error = withheld(error)
     faults.count += 1
     faults.last = error

@@ -147,7 +147,7 @@ class Scope(Entered):
             fields.times(made, started, duration, first_token)
         self.last_call = CallRef(*self._recorder.write("llm_call", made, self._id, self._agent, self._step))
         if policy_versions is not None and "tokens" not in made:
-            fault(TypeError("policy_versions= needs token_ids=: the call was recorded without policy_versions"))
+            fault(TypeError("policy_versions= needs token_ids=: the call was recorded without policy_versions"), fixed=True)
         return self.last_call
 
     def record_call(self, made: dict[str, Any]) -> CallRef:

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     _sealed(facts)
     for damage in facts["damages"]:
         colour, what = ("yellow", "torn") if damage["torn"] else ("red", "damaged")
-        print(paint(f"{what}: {line(damage['file'])} at byte {damage['offset']}: {line(damage['reason'])}", colour))
+        at = f" at byte {damage['offset']}" if damage["file"].endswith(".jsonl") else ""  # else the reason says it
+        print(paint(f"{what}: {line(damage['file'])}{at}: {line(damage['reason'])}", colour))
     if not facts["damages"]:
         print(paint("no damage", "green"))
     return 1 if damaged else 0

@@ -309,24 +309,24 @@ class Lake:
             except DamagedFile as error:
                 return error
 
+        def told(error: DamagedFile) -> None:
+            if damaged is None:
+                raise error
+            self._still_live(path, table)
+            damaged(error)
+
         try:
             file = self.open(path, table)
         except DamagedFile as error:
-            if damaged is None:
-                raise
-            self._still_live(path, table)
-            damaged(error)
+            told(error)
             return
         with file:
             order = range(file.groups)
             for found in ahead(tried, reversed(order) if backwards else order, min(threads, file.groups)):
-                if not isinstance(found, DamagedFile):
-                    yield found
-                elif damaged is None:
-                    raise found
+                if isinstance(found, DamagedFile):
+                    told(found)
                 else:
-                    self._still_live(path, table)
-                    damaged(found)
+                    yield found
 
     def summaries_in(self, paths: Iterable[str], damaged: Callable[[DamagedFile], None] | None = None) -> Iterator[Any]:
         """The rows of files of `trajectories`, some thousand at once, as Arrow tables. `damaged`: see `batches`."""

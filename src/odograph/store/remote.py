@@ -144,7 +144,8 @@ class Line:
         while True:
             try:
                 connection = connection or self._connected()
-                connection.request(method, url, body if method == "POST" else None, headers)
+                with suppress(BrokenPipeError, ConnectionResetError):  # who refuses a body may answer before all of it is sent
+                    connection.request(method, url, body if method == "POST" else None, headers)
                 answer = connection.getresponse()
                 break
             except (ConnectionError, http.client.RemoteDisconnected, http.client.CannotSendRequest) as error:
