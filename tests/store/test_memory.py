@@ -68,6 +68,26 @@ def test_a_folder_that_gets_no_name_is_gone(tmp_path: Path) -> None:
     assert (os.listdir("/proc/self/fd"), [*tmp_path.iterdir()]) == (before, [tmp_path / "name"])
 
 
+def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is on the folder that has the name, not on the one that went."""
+    folder = tmp_path / "name"
+    folder.mkdir()
+    monkeypatch.setitem(memory._made, str(folder), os.getpid())
+    with monkeypatch.context() as patch:
+
+        def flock(fd: int, how: int) -> None:
+            patch.undo()
+            folder.rmdir()
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new").rename(folder)
+            fcntl.flock(fd, how)
+
+        patch.setattr(fcntl, "flock", flock)
+        fd = memory.hold(folder)
+    assert os.path.samestat(os.fstat(fd), os.stat(folder))
+    os.close(fd)
+
+
 def test_a_store_whose_lock_has_the_first_descriptor_stays() -> None:
     """In a process that closed its stdin the lock of a store in memory has the number 0: who else closes the store leaves the store."""
     program = """
@@ -84,22 +104,3 @@ def test_a_store_whose_lock_has_the_first_descriptor_stays() -> None:
     """
     done = ran(program)
     assert (done.stdout, done.stderr) == ("1 True\nFalse\n", "")
-
-
-def test_a_folder_that_is_made_anew_while_it_is_locked_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock is on the folder that has the name, not on the one that went."""
-    folder = tmp_path / "name"
-    folder.mkdir()
-    with monkeypatch.context() as patch:
-
-        def flock(fd: int, how: int) -> None:
-            patch.undo()
-            folder.rmdir()
-            (tmp_path / "new").mkdir()
-            (tmp_path / "new").rename(folder)
-            fcntl.flock(fd, how)
-
-        patch.setattr(fcntl, "flock", flock)
-        fd = memory.hold(folder)
-    assert os.path.samestat(os.fstat(fd), os.stat(folder))
-    os.close(fd)

@@ -130,6 +130,7 @@ def test_what_is_read_is_what_the_server_has(server: Server, tmp_path: Path) -> 
             assert list(store.summaries(**filters)) == list(there.summaries(**filters)), filters
             assert store.count(**filters) == there.count(**filters), filters
         assert [s.id for s in store.summaries(newest_first=True, limit=3)] == ids[:-4:-1]
+        assert next(store.summaries(group="equal")).id == ids[0]  # who leaves a list may ask again at once
         assert store.search("equal 7") == there.search("equal 7") != []
         assert store.used(ids) == there.used(ids)
         assert store.stats(group="equal").to_dict() == there.stats(group="equal").to_dict()
@@ -431,6 +432,29 @@ def test_a_refusal_in_the_middle_of_a_body_is_told() -> None:
         line = Line(Served(f"http://127.0.0.1:{listening.getsockname()[1]}", RECORDS))
         with pytest.raises(StoreError, match="no room for that"):
             line.post("journal", "a" * 19, body=b"x" * (32 << 20), kind="application/octet-stream")
+
+
+def test_after_half_an_answer_a_new_connection_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an answer stops in the middle and the connection stays, the next question does not wait behind it."""
+
+    kept: list[socket.socket] = []
+
+    def answers(listening: socket.socket) -> None:
+        for body in (b'{"a"', b'{"a":1}'):
+            kept.append(listening.accept()[0])
+            kept[-1].sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n" + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answers, args=(listening,), daemon=True).start()
+        line = Line(Served(f"http://127.0.0.1:{listening.getsockname()[1]}", RECORDS))
+        with monkeypatch.context() as patch:
+            patch.setattr("odograph.store.remote._TIMEOUT", 0.1)
+            with pytest.raises(StoreError, match="can't be reached: timed out"):
+                line.get("store")
+        assert line.get("store") == {"a": 1}
+        line.close()
+    for connection in kept:
+        connection.close()
 
 
 class _Forward(socketserver.StreamRequestHandler):
