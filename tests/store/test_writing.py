@@ -253,3 +253,20 @@ def test_adding_a_trajectory_of_a_store_again_copies_no_history(store: odograph.
         t = store.trajectory(store.add(conversation(calls_made)))
         costs.append(python_calls(lambda t=t: store.add(t)))  # type: ignore[misc]
     assert costs[1] < 4.4 * costs[0]
+
+
+@pytest.mark.parametrize(
+    ("last", "seen"),
+    [
+        ("run.finish()", ("completed", [])),
+        ("run.step({'seen': 1}).__enter__()", ("unterminated", [{"seen": 1}])),
+        ("run.step().__enter__()", ("unterminated", [])),
+        ("run.step().__enter__().note('n')", ("unterminated", [None])),
+    ],
+)
+def test_what_is_written_last_stays_where_it_says_something(tmp_path: Path, last: str, seen: Any) -> None:
+    """Of a process that is killed at once: only the beginning of a step that has nothing in it yet waits for what comes next."""
+    program = f"import os, sys, odograph; run = odograph.open(sys.argv[1]).record(task='t'); {last}; os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "s")], check=False).returncode == -9
+    (t,) = odograph.open(tmp_path / "s").trajectories()
+    assert (t.status, [step.observation for step in t.steps]) == seen

@@ -145,7 +145,7 @@ class Writer:
     def abandon(self) -> None:
         """Leaves nothing behind."""
         with suppress(OSError, arrow().ArrowException):
-            self._writer.close()
+            self._writer.close()  # which may fail as the write did
         self._writer.is_open = False  # else pyarrow tries once more, and prints a traceback
         self._temporary.unlink(missing_ok=True)
 
