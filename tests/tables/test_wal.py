@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import odograph
 from odograph.collector.spool import Spool
 from odograph.tables.folder import FolderCommits
+from odograph.tables.wal import to_wal
 
 
 def lists(folder: Path) -> str:
@@ -46,3 +48,12 @@ def test_many_that_make_one_database_at_once(tmp_path: Path, opens) -> None:
         with ThreadPoolExecutor(4) as threads:
             (found,) = set(threads.map(one, range(4)))
         assert found != "in memory"
+
+
+def test_what_is_no_other_process_is_told_at_once(tmp_path: Path) -> None:
+    """Only who makes the file is waited for."""
+    path = tmp_path / "one.sqlite"
+    sqlite3.connect(path).execute("create table t(x)")
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        to_wal(db)
