@@ -326,22 +326,28 @@ def test_a_journal_file_that_vanished_or_shrank_is_noticed(store: odograph.Store
             again.trajectory(ids[0])
 
 
-def test_a_journal_that_shrinks_while_its_writer_lives_is_noticed(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next question counts what is left."""
+@pytest.mark.parametrize("lines", [0, 30])
+def test_a_journal_that_is_exchanged_while_its_writer_lives_is_noticed(
+    store: odograph.Store, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    """The next question counts what is there, be it shorter or longer."""
     monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
     fill(store)
     os.utime(store.root / "journal", (1e9, 1e9))
-    with odograph.open(store.root) as reader:
+    with warnings.catch_warnings(), odograph.open(store.root) as reader:
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the writer, whose file it is
         assert reader.count() == 3 and not reader.backend.reader.catalog._must_look()
         (path,) = (store.root / "journal").glob("*.jsonl")
-        os.truncate(path, path.read_bytes().index(b"\n") + 1)
+        head = path.read_bytes().partition(b"\n")[0] + b"\n"
+        path.write_bytes(head + (b'"' + b"x" * 997 + b'"\n') * lines)
         assert reader.count() == 0
-    with pytest.warns(RuntimeWarning, match="was deleted, moved or changed by another program"):
         store.close()
 
 
 def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograph.Store) -> None:
-    """Lines of a longer file stand elsewhere: the catalog is rebuilt, not gone on with."""
+    """Lines of a longer file stand elsewhere: the catalog is rebuilt, not gone on with, and has what is sealed, too."""
+    store.record(task="sealed").finish()
+    store.seal()
     fill(store)
     with odograph.open(store.root.with_name("other")) as other:
         for n in range(20):
@@ -350,11 +356,11 @@ def test_a_journal_file_that_another_program_exchanged_is_noticed(store: odograp
     store.close()
     (path,), (theirs,) = ((of.root / "journal").glob("*.jsonl") for of in (store, other))
     with odograph.open(store.root) as again:
-        assert again.count() == 3
+        assert again.count() == 4
         head = path.read_bytes().partition(b"\n")[0]
         path.write_bytes(head + theirs.read_bytes()[len(head) :])
         os.utime(path.parent)  # as a program does that moves a file there
-        assert [s.task for s in again.summaries()] == ["after"] * 20
+        assert [s.task for s in again.summaries()] == ["sealed"] + ["after"] * 20
 
 
 def test_a_file_that_had_no_lines_when_it_was_seen_is_read(
@@ -539,13 +545,15 @@ def test_filters_of_the_wrong_type_are_refused(store: odograph.Store) -> None:
 def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
     """After another seal the catalog learns the new trajectories alone, however many were sealed before."""
     db = store.backend.reader.catalog._db
-    for size in (100, 1):
+    for size in (100, 1, 1):
         for n in range(size):
             store.record(task=n).finish()
+        assert store.count() >= size
         before = db.total_changes
         store.seal()
         assert store.count() >= size
     assert db.total_changes - before < 100
+    assert db.execute("select count(*) from files").fetchone() == (0,)  # a row of a file that is gone is looked at for ever
 
 
 def test_a_catalog_that_another_process_begins_anew_is_read_on(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
