@@ -147,7 +147,7 @@ class Kept:
             found.append(known)
         return found
 
-    def catch_up(self, *, text: bool = False, each: Each | None = None) -> None:
+    def catch_up(self, *, text: bool, each: Each | None) -> None:
         """Indexes what was written since the last time; its full text, too, where `text` is asked for.
 
         `each` gets each line that is read meanwhile: who wants to see the lines needs not read them again.
