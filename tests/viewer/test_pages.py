@@ -139,7 +139,7 @@ def test_hostile_content_runs_nothing_and_reaches_nobody(page: Page, tmp_path: P
         assert [url for url in page.asked if not url.startswith((own, "data:", "about:"))] == []
         opened(page, v, f"#/t/{id}").wait_for_selector(".entry.outcome")
         assert page.locator(".page a[href^='javascript'], .page iframe, .page script").count() == 0
-        assert "U+202E" in page.inner_text(".stream")  # what turns the direction of text is shown
+        page.wait_for_selector(".stream .entry:has-text('U+202E')")  # what turns the direction of text is shown
     out = tmp_path / "page.html"
     assert main(["--store", str(tmp_path / "store"), "view", id, "--html", str(out)]) == 0
     page.goto("about:blank")  # the page of the server asks once more for what is new
