@@ -205,7 +205,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       const n = partOf(number);
       boxes[n].box.scrollIntoView({ block: "start" });
       await show(n);
-      if (boxes[n].state === "empty") await show(n); // a late word of the observer hid it meanwhile
+      for (let again = 0; boxes[n].state === "empty" && again < 9; again++) await show(n); // late words of the observer hid it meanwhile
       const element = stream.querySelector(`#e${number}`);
       if (!element) return;
       active = number;
