@@ -1147,3 +1147,12 @@ def test_a_journal_may_have_the_first_descriptor(tmp_path: Path, when: str) -> N
     and not a child's."""
     done = ran(NO_STDIN, str(tmp_path), when)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_file_system_that_counts_no_links_is_recorded_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some say 0 of each file: the file is there all the same."""
+    fstat = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result((*fstat(fd)[:3], 0, *fstat(fd)[4:])))
+    with odograph.open(tmp_path / "s") as store:
+        store.record(task="t").finish()
+        assert (store.count(), len(list((tmp_path / "s" / "journal").iterdir()))) == (1, 1)

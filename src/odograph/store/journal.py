@@ -339,7 +339,7 @@ class Journal:
             os.close(fd)
             os.unlink(path)
             raise
-        if os.fstat(fd).st_nlink == 0:  # before it was locked, `shipping` took it for one that a killed process left
+        if os.fstat(fd).st_nlink == 0 and not os.path.exists(path):  # `shipping` took it for one that a killed process left
             os.close(fd)
             self._open()
             return
