@@ -451,3 +451,16 @@ def test_a_server_keeps_no_descriptor(tmp_path: Path) -> None:
     kept = tmp_path / "server" / "shipped"
     assert sorted(path.name for path in kept.iterdir()) == [f"{n:019x}" for n in (0, 2)]
     assert [path.stat().st_mode & 0o777 for path in (kept, *kept.iterdir())] == [0o700, 0o600, 0o600]
+
+
+def test_a_file_system_that_counts_no_links_is_shipped_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some say 0 of each file: a writer goes on with the file that is there, in this server and in the next one."""
+    _, name, data = recorded(tmp_path / "client")
+    fstat = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result((*fstat(fd)[:3], 0, *fstat(fd)[4:])))
+    at = 0
+    for part in (lines(data)[:2], lines(data)[2:4]):
+        with receiving(tmp_path / "server") as server:
+            for line in part:
+                at = server.take(name, at, line)
+    assert [path.read_bytes() for path in (tmp_path / "server" / "journal").iterdir()] == [data[:at]]

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 from .. import guard
 from ..codec import IdMaker, encode
 from ..types import SCHEMA_VERSION
-from .lines import whole_lines
+from .lines import is_gone, whole_lines
 
 if TYPE_CHECKING:
     from ..redact import Redactor
@@ -339,7 +339,7 @@ class Journal:
             os.close(fd)
             os.unlink(path)
             raise
-        if os.fstat(fd).st_nlink == 0 and not os.path.exists(path):  # `shipping` took it for one that a killed process left
+        if is_gone(fd, path):  # `shipping` took it for one that a killed process left
             os.close(fd)
             self._open()
             return

@@ -138,6 +138,11 @@ def _opened(path: Path, buffer: int = -1) -> BinaryIO:
         raise StoreError(f"journal {path.name} can't be read: {error.strerror}") from error
 
 
+def is_gone(fd: int, path: str | Path) -> bool:
+    """Whether an open file was deleted. Some file systems count no links of any file."""
+    return os.fstat(fd).st_nlink == 0 and not os.path.exists(path)
+
+
 def complete_lines(path: Path, start: int) -> Iterator[tuple[int, bytes]]:
     """The complete lines from byte `start` on, as (byte offset, line without newline). Leaves an unfinished last line out."""
     with _opened(path, _BUFFER) as file:

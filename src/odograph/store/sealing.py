@@ -203,16 +203,14 @@ def recover(lake: Lake) -> None:
             if lake.shared is not None or held(last):
                 lost += paths
             else:
-                logger.warning("%s", _older(lake, commit))
+                logger.warning(
+                    "%s can't take in the files of the commit %s, and nothing else holds what is in them: the files stay. If an older"
+                    " list was put back, delete the list: `odograph doctor --repair` makes it anew from the files",
+                    lake.root / "commits.sqlite",
+                    commit,
+                )
     for path in lost:
         path.unlink(missing_ok=True)  # somebody may have deleted it by hand
-
-
-def _older(lake: Lake, commit: str) -> str:
-    return (
-        f"{lake.root / 'commits.sqlite'} can't take in the files of the commit {commit}, and nothing else holds what is in them:"
-        " the files stay. If an older list was put back, delete the list: `odograph doctor --repair` makes it anew from the files"
-    )
 
 
 def elsewhere(lake: Lake) -> Callable[[Footer], bool]:

@@ -28,7 +28,7 @@ from ..codec import DAMAGE, check_version, encode
 from ..errors import InvalidInput, OdographError, StoreError
 from ..types import SCHEMA_VERSION
 from .journal import file_mode
-from .lines import Header
+from .lines import Header, is_gone
 
 #: Seconds after which a writer that is silent counts as dead.
 LEASE = 60.0
@@ -206,7 +206,7 @@ class Receiving:
     def _open(self, name: str, *, make: bool) -> _Held | None:
         """The file that goes on with a journal, held; None where there is none and none is to be made."""
         held = self._held.get(name)
-        if held is not None and os.fstat(held.fd).st_nlink == 0:  # somebody deleted it
+        if held is not None and is_gone(held.fd, held.path):  # somebody deleted it
             self._shut(name)
             held = None
         if held is None:
@@ -237,11 +237,10 @@ class Receiving:
                 raise _said(name, error) from None
             try:
                 _alone(fd, name)
-                about = os.fstat(fd)
-                if about.st_nlink == 0:
+                if is_gone(fd, path):
                     os.close(fd)
                     continue
-                if not about.st_mode & 0o200:
+                if not os.fstat(fd).st_mode & 0o200:
                     raise InvalidInput(f"journal {name} is complete here: its writer said so")
                 os.utime(self._folder)  # a reader took it for a file that can't grow, and looks again where this changes
                 return self._begun(_Held(fd, path, max(bases)), writer, part)

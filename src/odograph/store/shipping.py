@@ -28,7 +28,7 @@ from ..codec import content_hash, encode
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
 from ..log import logger
 from .journal import Journal
-from .lines import is_alive
+from .lines import is_alive, is_gone
 from .remote import BYTES, Line, Refusal, Unreached
 from .served import Served, Stored, Unshipped
 
@@ -244,7 +244,7 @@ class Shipping:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:  # another process sends it
                     return
-                if os.fstat(fd).st_nlink == 0:
+                if is_gone(fd, path):
                     return
             self._send(fd, path, alive)
         finally:
