@@ -204,8 +204,8 @@ def recover(lake: Lake) -> None:
                 lost += paths
             else:
                 logger.warning(
-                    "%s can't take in the files of the commit %s, and nothing else holds what is in them: the files stay. If an older"
-                    " list was put back, delete the list: `odograph doctor --repair` makes it anew from the files",
+                    "%s can't take in the files of the commit %s, and nothing else holds what is in them: the files stay. If an"
+                    " older list was put back, delete the list: `odograph doctor --repair` makes it anew from the files",
                     lake.root / "commits.sqlite",
                     commit,
                 )
