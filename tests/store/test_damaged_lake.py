@@ -14,6 +14,8 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.codec import new_id
+from odograph.types import Action
 
 from .test_damage import status
 
@@ -184,6 +186,16 @@ def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how:
     check(made, made.copied(tmp_path / "s"), path, how, 0, COMMANDS[:3])
     assert what != "records" or path.name in caplog.text, "readers say which file is damaged"
     assert what != "records" or "what it held is left out" in caplog.text
+
+
+def test_a_correction_of_what_is_damaged_hides_nothing(made: Made, tmp_path: Path) -> None:
+    """A list has all trajectories where a record is corrected whose trajectory stands in a damaged file."""
+    where = made.copied(tmp_path / "s")
+    damage(where / made.file("records", 0), "cut", random.Random(0))
+    with odograph.open(where) as store:
+        wrong = made.before[0]["steps"][0]["actions"][0]["id"]
+        store.add([Action(trajectory=made.ids[0], id=new_id(), name="other", supersedes=wrong, time=1, seq=99)])
+        assert [s.id for s in store.summaries()] == made.ids
 
 
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
