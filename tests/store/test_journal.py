@@ -276,6 +276,7 @@ NO_HEADER = """
         run.note(i)
     with store.backend.journal.lock:  # the thread that tries again is not in the middle of it
         assert os.listdir(sys.argv[1] + "/journal") == [], os.listdir(sys.argv[1] + "/journal")
+        assert "File too large" in store.health()["failure"], store.health()
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     run.finish()
     store.close()
@@ -284,7 +285,8 @@ NO_HEADER = """
 
 
 def test_a_disk_that_is_full_at_the_beginning_of_a_file_gets_no_empty_files(tmp_path: Path) -> None:
-    """Each record tries to begin the file; none of the tries leaves one, and all is there once the disk has room."""
+    """Each record tries to begin the file; none of the tries leaves one, the failure says why, and all is there once the disk has
+    room."""
     done = ran(NO_HEADER, str(tmp_path))
     assert done.returncode == 0, done.stderr
     with odograph.open(tmp_path) as store:
