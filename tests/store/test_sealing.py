@@ -356,24 +356,40 @@ def test_what_comes_late_is_found_and_sealed_later(store: odograph.Store) -> Non
 
 
 def test_a_running_trajectory_is_sealed_in_parts(store: odograph.Store) -> None:
-    """A trajectory that never ends pins no journal file: its lines are sealed as they are, and it goes on running."""
+    """A trajectory that never ends is sealed as it is, and runs on for all who look: nobody else takes its steps. The file that its
+    process holds is deleted when it has ended."""
     with store.record(task="endless") as run:
         for part in range(3):
             with run.step(observation=part) as step:
                 step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response=str(part))
-            store.seal()
-            assert journals(store) == []
+            assert store.seal().left == 1
+            assert [s.status for s in store.summaries()] == ["running"]
+            with odograph.open(store.root) as other:
+                assert other.trajectory(run.id).status == "running"
+                assert (store.is_written_elsewhere(run.id), other.is_written_elsewhere(run.id)) == (False, True)
+        assert store.seal().commits == 0
         with run.step(observation=3) as step:
             step.llm_call(model="m", messages=[{"role": "user", "content": "q" * 300}], response="3")
-        assert [s.status for s in store.summaries()] == ["running"]
         assert len(store.trajectory(run.id).steps) == 4
-        with odograph.open(store.root) as other:
-            assert (store.is_written_elsewhere(run.id), other.is_written_elsewhere(run.id)) == (False, True)
     assert [s.status for s in store.summaries()] == ["completed"]
     before = seen(store)
-    store.seal()
+    assert store.seal().left == 0
+    assert journals(store) == []
     store.compact(grace=0)
     assert seen(cold(store)) == before
+
+
+def test_a_killed_trajectory_that_goes_on_here_runs_through_a_seal(store: odograph.Store) -> None:
+    code = f"import odograph, os; odograph.open({str(store.root)!r}).record(task=1).step(observation=1).__enter__(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    (killed,) = store.summaries()
+    assert killed.status == "unterminated"
+    run = store.append(killed.id)
+    run.step(observation=2).__enter__()
+    store.seal()
+    with odograph.open(store.root) as other:
+        assert [s.status for s in other.summaries()] == ["running"]
+        assert other.is_written_elsewhere(killed.id)
 
 
 def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) -> None:

@@ -26,7 +26,7 @@ from .. import forking
 from ..codec import content_hash, new_id
 from ..errors import InvalidInput, OdographError, StoreError
 from ..tables.shared import Shared
-from . import memory, writing
+from . import counting, memory, writing
 from .journal import Journal, file_mode
 from .lines import is_folder
 from .served import Served, Stored, Unshipped
@@ -184,8 +184,8 @@ class Backend:
             os.close(fd)
 
     def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
-        """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
-        process writes goes on in a new file. Raises MissingExtra, StoreError."""
+        """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. The file
+        of a process in which a trajectory runs stays. Raises MissingExtra, StoreError."""
         self._check_here("sealing")
         if not self.exists:
             from .sealing import Sealing
@@ -197,7 +197,10 @@ class Backend:
             try:
                 from .sealing import seal
 
-                self.journal.close()
+                if counting.is_open(self.journal):  # its file is what tells others that the trajectory runs
+                    self.journal.sync()
+                else:
+                    self.journal.close()
                 self.agree_on_redaction()
                 return seal(self.reader.lake, self.folder / "journal", progress)
             except OdographError:
