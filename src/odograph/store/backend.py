@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .. import forking
+from .. import locks
 from ..codec import content_hash, new_id
 from ..errors import InvalidInput, OdographError, StoreError
 from ..tables.shared import Shared
@@ -90,7 +90,7 @@ class Backend:
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
         self.journal.read = lambda id: self.reader.trajectory(id)
         self._reader: Reader | None = None
-        self._opening = forking.lock()  # two threads' first questions import and make one reader
+        self._opening = locks.for_forks()  # two threads' first questions import and make one reader
         if self._shipping is not None:
             self._shipping.follow(self.journal)
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:

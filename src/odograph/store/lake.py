@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .. import forking
+from .. import locks
 from ..bulk import ahead
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
@@ -62,7 +62,7 @@ class Lake:
             from ..tables.iceberg import IcebergCommits  # most stores never need it
 
             self.commits = IcebergCommits(self.root, shared, TABLES, TRAJECTORIES.name)
-        self._lock = forking.lock()
+        self._lock = locks.for_forks()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._told: set[str] = set()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .. import forking
+from .. import locks
 from ..bulk import rarely_collected
 from ..codec import DAMAGE
 from ..errors import NotFound, StoreError
@@ -62,7 +62,7 @@ class Reader:
         #: The databases that questions in SQL ask.
         self.databases: Databases = Databases()
         self._opened: Catalog | None = None
-        self._opening = forking.lock()  # two threads' first questions open one catalog, not two that get in each other's way
+        self._opening = locks.for_forks()  # two threads' first questions open one catalog, not two that get in each other's way
 
     def forget(self) -> None:
         """Deletes the catalog. The next question makes a new catalog."""
