@@ -186,6 +186,29 @@ def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how:
     assert what != "records" or "what it held is left out" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["gone", "changed", "replaced"])
+def test_a_file_that_is_put_back_is_read_again(made: Made, tmp_path: Path, how: str) -> None:
+    """A process that found a file damaged reads the file once it is whole again, whether its bytes are or another file has its name."""
+    where = made.copied(tmp_path / "s")
+    path, kept = where / made.file("records", 0), tmp_path / "kept"
+    data = path.read_bytes()
+    shutil.copy(path, kept)
+    if how != "changed":
+        path.unlink()
+    if how != "gone":
+        path.write_bytes(data[:20] + bytes(600) + data[620:])
+    asked = "select count(*) as n from records"
+    with odograph.open(where) as store:
+        assert store.trajectory(made.ids[0]).to_dict() != made.before[0]
+        less = store.sql(asked).list()
+        if how == "changed":
+            path.write_bytes(data)
+        else:
+            kept.rename(path)
+        assert [store.trajectory(id).to_dict() for id in made.ids] == made.before
+        assert store.sql(asked).list() != less
+
+
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
 def test_a_changed_name_in_a_footer_is_no_empty_column(
     made: Made, tmp_path: Path, table: str, name: bytes, caplog: pytest.LogCaptureFixture

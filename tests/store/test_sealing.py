@@ -223,6 +223,8 @@ def test_doctor_tells_what_is_sealed_and_repairs(
     """`odograph seal` seals, `odograph doctor` says how much is not sealed and which sealed file is damaged, `--repair` makes the list anew."""
     ids = fill(store, 2)
     command = ["--store", str(store.root)]
+    nothing = {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "pending": {}, "orphans": []}
+    assert store.examine()["sealed"].items() >= nothing.items()
     store.close()
     assert main([*command, "seal", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trajectories"] == 2
@@ -485,12 +487,16 @@ def test_what_a_killed_seal_alone_holds_stays(store: odograph.Store, how: str) -
     assert [path.parent.name for path in store.backend.reader.lake.commits.orphans()] == ["records"]
 
 
-def test_a_seal_that_a_damaged_file_stops_leaves_nothing_behind(store: odograph.Store) -> None:
-    """Where the summary of a sealed trajectory can't be read, more of it is not sealed: the journal stays, and no file that was begun."""
+@pytest.mark.parametrize("table", ["trajectories", "records"])
+def test_a_seal_that_a_damaged_file_stops_leaves_nothing_behind(store: odograph.Store, table: str) -> None:
+    """Where the summary of a sealed trajectory can't be read, or, for a correction, its records, more of it is not sealed: the journal
+    stays, and no file that was begun."""
     (id,) = fill(store, 1, steps=1)
+    first = store.trajectory(id).to_dict()
     store.seal()
-    store.append(id).reward(1.0)
-    (path,) = (store.root / "lake" / "trajectories").glob("*.parquet")
+    store.add({**first, "end": {**first["end"], "status": "failed"}})
+    store.close()  # what was read of the files goes from memory
+    (path,) = (store.root / "lake" / table).glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(odograph.StoreError, match="nothing that was recorded since is lost: `odograph doctor --repair`"):
         store.seal()

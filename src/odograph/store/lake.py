@@ -254,7 +254,11 @@ class Lake:
             if found is None:
                 while len(self._groups) >= _FILES or sum(one.get_total_buffer_size() for one in self._groups.values()) > _KEPT:
                     self._groups.popitem(last=False)
-                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
+                try:
+                    found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
+                except DamagedFile:
+                    self._opened.pop(path, None)  # another file may be put in its place
+                    raise
             self._groups.move_to_end(key)
             return found
 
