@@ -822,8 +822,8 @@ def test_sessions_of_other_tools_are_sealed_as_they_are(store: odograph.Store) -
 
 
 def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that seals again and again reads as many files each time, however many it has sealed. A late reward is still merged
-    into what was sealed before."""
+    """A process that seals again and again reads as many files each time, however many it has sealed, and of a file no row group that
+    can't hold a trajectory of the seal. A late reward is still merged into what was sealed before."""
     opened: list[str] = []
     real = lake_module.Lake.open
     monkeypatch.setattr(lake_module.Lake, "open", lambda lake, path, *a, **k: (opened.append(path), real(lake, path, *a, **k))[1])
@@ -842,6 +842,16 @@ def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store
     store.seal()
     assert store.trajectory(first).rewards[-1].value == 7.0
     assert store.sql("select reward from trajectories where id = ?", [first]).list() == [{"reward": 7.0}]
+    for name in ("_SOME", "_SUMMARY_ROWS"):
+        monkeypatch.setattr(committing, name, 1)
+    ids = fill(store, 4)
+    store.seal()
+    store.append(ids[1]).reward(8.0)
+    read: list[Any] = []
+    whole = files.Opened.read
+    monkeypatch.setattr(files.Opened, "read", lambda file, *a, **k: (read.append(a), whole(file, *a, **k))[1])
+    store.seal()
+    assert len([names for names, _ in filter(None, read) if names == ["id"]]) == 1
 
 
 def test_a_seal_of_many_late_rewards_holds_few_summaries(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
