@@ -223,6 +223,8 @@ def test_doctor_tells_what_is_sealed_and_repairs(
     """`odograph seal` seals, `odograph doctor` says how much is not sealed and which sealed file is damaged, `--repair` makes the list anew."""
     ids = fill(store, 2)
     command = ["--store", str(store.root)]
+    nothing = {"files": 0, "bytes": 0, "rows": 0, "commits": 0, "last": None, "pending": {}, "orphans": []}
+    assert store.examine()["sealed"].items() >= nothing.items()
     store.close()
     assert main([*command, "seal", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trajectories"] == 2
@@ -501,12 +503,16 @@ def test_what_a_killed_seal_alone_holds_stays(store: odograph.Store, how: str) -
     assert [path.parent.name for path in store.backend.reader.lake.commits.orphans()] == ["records"]
 
 
-def test_a_seal_that_a_damaged_file_stops_leaves_nothing_behind(store: odograph.Store) -> None:
-    """Where the summary of a sealed trajectory can't be read, more of it is not sealed: the journal stays, and no file that was begun."""
+@pytest.mark.parametrize("table", ["trajectories", "records"])
+def test_a_seal_that_a_damaged_file_stops_leaves_nothing_behind(store: odograph.Store, table: str) -> None:
+    """Where the summary of a sealed trajectory can't be read, or, for a correction, its records, more of it is not sealed: the journal
+    stays, and no file that was begun."""
     (id,) = fill(store, 1, steps=1)
+    first = store.trajectory(id).to_dict()
     store.seal()
-    store.append(id).reward(1.0)
-    (path,) = (store.root / "lake" / "trajectories").glob("*.parquet")
+    store.add({**first, "end": {**first["end"], "status": "failed"}})
+    store.close()  # what was read of the files goes from memory
+    (path,) = (store.root / "lake" / table).glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(odograph.StoreError, match="nothing that was recorded since is lost: `odograph doctor --repair`"):
         store.seal()
@@ -832,8 +838,8 @@ def test_sessions_of_other_tools_are_sealed_as_they_are(store: odograph.Store) -
 
 
 def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that seals again and again reads as many files each time, however many it has sealed. A late reward is still merged
-    into what was sealed before."""
+    """A process that seals again and again reads as many files each time, however many it has sealed, and of a file no row group that
+    can't hold a trajectory of the seal. A late reward is still merged into what was sealed before."""
     opened: list[str] = []
     real = lake_module.Lake.open
     monkeypatch.setattr(lake_module.Lake, "open", lambda lake, path, *a, **k: (opened.append(path), real(lake, path, *a, **k))[1])
@@ -852,6 +858,16 @@ def test_a_sealer_that_goes_on_opens_no_earlier_file_again(store: odograph.Store
     store.seal()
     assert store.trajectory(first).rewards[-1].value == 7.0
     assert store.sql("select reward from trajectories where id = ?", [first]).list() == [{"reward": 7.0}]
+    for name in ("_SOME", "_SUMMARY_ROWS"):
+        monkeypatch.setattr(committing, name, 1)
+    ids = fill(store, 4)
+    store.seal()
+    store.append(ids[1]).reward(8.0)
+    read: list[Any] = []
+    whole = files.Opened.read
+    monkeypatch.setattr(files.Opened, "read", lambda file, *a, **k: (read.append(a), whole(file, *a, **k))[1])
+    store.seal()
+    assert len([names for names, _ in filter(None, read) if names == ["id"]]) == 1
 
 
 def test_a_seal_of_many_late_rewards_holds_few_summaries(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -852,7 +852,7 @@ def test_a_vanished_file_is_told(near: Team) -> None:
     assert b.trajectory(second).id == second
     with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
         b.trajectory(first)
-    assert [d.file for d in b.damages()] == [f"records/{lost.name}"]
+    assert [(d.file, d.offset) for d in b.damages()] == [(f"records/{lost.name}", 0)]
     assert b.examine()["sealed"]["compared"] == "footers"
 
 

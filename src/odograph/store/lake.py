@@ -188,8 +188,6 @@ class Lake:
         With `said`, an error of who read them, they are compared again: of files that it names, or of all. Raises StoreError."""
         live = self.commits.files(table.name)
         named = [one for one in live if said is None or one.file.path in said] or live
-        if self.shared is not None and said is None:
-            named = []
         for one in named:
             if self.shared is None and not self._compare(one.file, again=said is not None):
                 continue
@@ -245,7 +243,7 @@ class Lake:
                 if row["kind"] != DAMAGED:
                     yield line_of(row)
             except DAMAGE:
-                continue
+                pass
 
     def _group(self, path: str, group: int) -> Any:
         with self._lock:
@@ -254,7 +252,11 @@ class Lake:
             if found is None:
                 while len(self._groups) >= _FILES or sum(one.get_total_buffer_size() for one in self._groups.values()) > _KEPT:
                     self._groups.popitem(last=False)
-                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
+                try:
+                    found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
+                except DamagedFile:
+                    self._opened.pop(path, None)  # another file may be put in its place
+                    raise
             self._groups.move_to_end(key)
             return found
 
@@ -296,7 +298,7 @@ class Lake:
         table: Table,
         read: Callable[[Opened, int], Any],
         *,
-        backwards: bool = False,
+        backwards: bool,
         damaged: Callable[[DamagedFile], None] | None = None,
         threads: int = 1,
     ) -> Iterator[Any]:
