@@ -139,8 +139,8 @@ class Rows:
                 return self._wait(self._connection, read)
             except Gone:
                 continue
-            except DamagedFile as error:  # that machines share
-                if self._given or not self._damaged(error):
+            except DamagedFile as error:  # that machines share: seen before the first row
+                if not self._damaged(error):
                     raise
             except OdographError:
                 raise
