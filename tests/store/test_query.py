@@ -20,7 +20,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import committing, databases, lake, layout
+from odograph.store import committing, databases, keeping, lake, layout
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -57,6 +57,19 @@ def test_both_tiers_are_one(store: odograph.Store) -> None:
     assert answers(store) == before
     store.compact(grace=0)
     assert answers(store) == before
+
+
+def test_what_another_process_has_just_sealed_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... though its lines are in a journal, too, whose writer lives, and neither the folder nor the catalog shows that it was."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store, 1)
+    with odograph.open(store.root) as reader, odograph.open(store.root) as other:
+        before = answers(reader)
+        os.utime(store.root / "journal", (1e9, 1e9))
+        assert other.count() == reader.count() == 1
+        other.seal()
+        assert not reader.backend.reader.catalog._must_look()
+        assert answers(reader) == before
 
 
 @pytest.mark.parametrize("sealed", [False, True])
