@@ -408,10 +408,8 @@ def _local(catalog: Catalog, tables: set[str]) -> dict[str, Any]:
         records: list[AnyRecord] = []
         for file, start, stop in catalog.places(id):
             for line in next(read_ranges(file.path, [(start, stop)])).split(b"\n"):
-                with suppress(*DAMAGE):
-                    one = decode(line, file.writer, file.version) if line else None
-                    if one is None:
-                        continue
+                with suppress(*DAMAGE):  # nothing, which stands behind the last line, is a damaged one, too
+                    one = decode(line, file.writer, file.version)
                     if "records" in tables:
                         found["records"].append(row_of(line, file.writer, file.version))
                     if isinstance(one, AnyRecord):
