@@ -21,6 +21,7 @@ import odograph
 from odograph.cli import main
 from odograph.columns import BASE
 from odograph.store import committing, databases, keeping, lake, layout
+from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -416,8 +417,8 @@ def test_rows_that_were_given_are_not_given_again(store: odograph.Store) -> None
             pass
 
 
-def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
-    """`store.frame` gives the rows of a table, sealed or not, as a Daft DataFrame."""
+def test_a_frame_is_of_both_tiers(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`store.frame` gives the rows of a table, sealed or not, or sealed meanwhile, as a Daft DataFrame."""
     pytest.importorskip("daft")
     fill(store, 2)
     assert store.frame("facts").count_rows() == 24
@@ -431,6 +432,16 @@ def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
     with odograph.open(hostile) as moved:
         assert [moved.frame(name).count_rows() for name in ("trajectories", "facts")] == [3, 36]
         assert moved.sql("select count(*) as n from facts").list() == [{"n": 36}]
+        read = asking.read_ranges
+
+        def sealed(*of: Any) -> Any:  # by another process, which deletes what is about to be read
+            monkeypatch.undo()
+            with odograph.open(hostile) as other:
+                other.seal()
+            return read(*of)
+
+        monkeypatch.setattr(asking, "read_ranges", sealed)
+        assert moved.frame("facts").count_rows() == 36
 
 
 def test_strangers_find_their_way(store: odograph.Store) -> None:
@@ -514,9 +525,10 @@ def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypat
         def write(self, rows: Any) -> None:
             super().write(rows.drop_columns(["author"]) if "author" in getattr(rows, "column_names", ()) else rows)
 
-    for writer in (Earlier, committing.Writer, Earlier, committing.Writer):
+    for sealed, writer in enumerate((Earlier, committing.Writer, Earlier, committing.Writer)):
         with store.record(task="t") as run:
             run.reward(1.0, author="me")
+        assert store.sql(question).list() == [{"n": sealed + 1, "a": sealed // 2 + 1}]
         with monkeypatch.context() as then:
             then.setattr(committing, "Writer", writer)
             store.seal()
