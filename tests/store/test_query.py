@@ -20,7 +20,8 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.columns import BASE
-from odograph.store import committing, databases, lake, layout
+from odograph.store import committing, databases, keeping, lake, layout
+from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
 from odograph.types import Record
 
@@ -57,6 +58,19 @@ def test_both_tiers_are_one(store: odograph.Store) -> None:
     assert answers(store) == before
     store.compact(grace=0)
     assert answers(store) == before
+
+
+def test_what_another_process_has_just_sealed_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... though its lines are in a journal, too, whose writer lives, and neither the folder nor the catalog shows that it was."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store, 1)
+    with odograph.open(store.root) as reader, odograph.open(store.root) as other:
+        before = reader.sql(ASKED[1]).list()
+        os.utime(store.root / "journal", (1e9, 1e9))
+        assert other.count() == reader.count() == 1
+        other.seal()
+        assert not reader.backend.reader.catalog._must_look()
+        assert reader.sql(ASKED[1]).list() == before
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -109,7 +123,6 @@ HOSTILE = [
     "select * from query('copy (select 1) to ''{out}''')",
     "",
     "selec",
-    "select \udce9",
     "select error('it failed') from facts",
     "select cast(kind as int) from facts",
 ]
@@ -354,10 +367,12 @@ def test_what_the_command_prints_for_programs_is_exact(store: odograph.Store, ca
     assert store.sql("select 1 as a, 2 as a, 3 as a_1, 4 as a").list() == [{"a": 1, "a_1": 2, "a_1_1": 3, "a_2": 4}]
 
 
-@pytest.mark.parametrize(("query", "given"), [(5, None), ("select ?", 5), ("select ?", "x"), (None, None)])
+@pytest.mark.parametrize(
+    ("query", "given"), [(5, None), ("select ?", 5), ("select ?", "x"), (None, None), ("select \udce9", None)]
+)
 def test_a_query_that_is_none_is_told(store: odograph.Store, query: Any, given: Any) -> None:
-    """A query that is no text, and parameters that are no list or dict, are refused in a sentence."""
-    with pytest.raises(odograph.InvalidInput, match=r"a query is a text|parameters are a list"):
+    """A query that is no text, or no UTF-8, and parameters that are no list or dict, are refused in a sentence."""
+    with pytest.raises(odograph.InvalidInput, match=r"a query is a text|parameters are a list|the query can't be read"):
         store.sql(query, given)
 
 
@@ -403,8 +418,8 @@ def test_rows_that_were_given_are_not_given_again(store: odograph.Store) -> None
             pass
 
 
-def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
-    """`store.frame` gives the rows of a table, sealed or not, as a Daft DataFrame."""
+def test_a_frame_is_of_both_tiers(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`store.frame` gives the rows of a table, sealed or not, or sealed meanwhile, as a Daft DataFrame."""
     pytest.importorskip("daft")
     fill(store, 2)
     assert store.frame("facts").count_rows() == 24
@@ -418,6 +433,16 @@ def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
     with odograph.open(hostile) as moved:
         assert [moved.frame(name).count_rows() for name in ("trajectories", "facts")] == [3, 36]
         assert moved.sql("select count(*) as n from facts").list() == [{"n": 36}]
+        read = asking.read_ranges
+
+        def sealed(*of: Any) -> Any:  # by another process, which deletes what is about to be read
+            monkeypatch.undo()
+            with odograph.open(hostile) as other:
+                other.seal()
+            return read(*of)
+
+        monkeypatch.setattr(asking, "read_ranges", sealed)
+        assert moved.frame("facts").count_rows() == 36
 
 
 def test_strangers_find_their_way(store: odograph.Store) -> None:
@@ -501,9 +526,10 @@ def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypat
         def write(self, rows: Any) -> None:
             super().write(rows.drop_columns(["author"]) if "author" in getattr(rows, "column_names", ()) else rows)
 
-    for writer in (Earlier, committing.Writer, Earlier, committing.Writer):
+    for sealed, writer in enumerate((Earlier, committing.Writer, Earlier, committing.Writer)):
         with store.record(task="t") as run:
             run.reward(1.0, author="me")
+        assert store.sql(question).list() == [{"n": sealed + 1, "a": sealed // 2 + 1}]
         with monkeypatch.context() as then:
             then.setattr(committing, "Writer", writer)
             store.seal()
