@@ -14,6 +14,7 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.store import mending
 from odograph.store.lake import Lake
 
 from .test_damage import status
@@ -187,16 +188,19 @@ def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how:
     assert what != "records" or "what it held is left out" in caplog.text
 
 
-@pytest.mark.parametrize("how", ["gone", "changed", "replaced"])
+@pytest.mark.parametrize("how", ["gone", "changed", "replaced", "exchanged"])
 def test_a_file_that_is_put_back_is_read_again(made: Made, tmp_path: Path, how: str) -> None:
-    """A process that found a file damaged reads the file once it is whole again, whether its bytes are or another file has its name."""
+    """A process that found a file damaged, or that of another commit in its place, reads the file once it is whole again, whether its
+    bytes are or another file has its name."""
     where = made.copied(tmp_path / "s")
     path, kept = where / made.file("records", 0), tmp_path / "kept"
     data = path.read_bytes()
     shutil.copy(path, kept)
     if how != "changed":
         path.unlink()
-    if how != "gone":
+    if how == "exchanged":
+        shutil.copy(where / made.file("records", 1), path)
+    elif how != "gone":
         path.write_bytes(data[:20] + bytes(600) + data[620:])
     asked = "select count(*) as n from records"
     with odograph.open(where) as store:
@@ -234,9 +238,9 @@ def test_a_changed_name_in_a_footer_is_no_empty_column(
         assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts
 
 
-def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path) -> None:
+def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that change without breaking a file: SQL answers what was written, made anew from `records`, also in a process that read
-    the file before it changed."""
+    the file before it changed, and where the disk says that nothing did. Once the file is whole again, SQL reads the file."""
     where = made.copied(tmp_path / "s")
     path = where / made.file("facts", 0)
     data = path.read_bytes()
@@ -249,6 +253,17 @@ def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path) -> No
             assert store.sql(asked).list() == before, at
             with odograph.open(where) as other:
                 assert other.sql(asked).list() == before, at
+        store.close()
+        assert store.sql(asked).list() == before  # what was found is not forgotten
+        path.write_bytes(data)
+        with monkeypatch.context() as patch:
+            patch.setattr(mending, "facts", lambda *_: pytest.fail("made anew"))
+            assert store.sql(asked).list() == before
+        about, pages = path.stat(), len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        path.write_bytes(data[:4] + bytes(pages - 4) + data[pages:])
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as where a disk rots
+        store.close()
+        assert store.sql(asked).list() == before
 
 
 def test_nothing_is_committed_on_top_of_a_damaged_list(made: Made, tmp_path: Path) -> None:
@@ -296,6 +311,8 @@ def test_a_repair_adds_the_checksums_that_an_earlier_version_did_not_write(made:
             assert status(["doctor", "--repair"], where)[0] == 0
         (where / path).write_bytes(b"X" + data[1:])
         assert status(["doctor"], where)[0] == found
+        with odograph.open(where) as store:
+            assert [(d.file, d.offset) for d in store.damages()] == [(path.as_posix(), 0)] * found
         (where / path).write_bytes(data)
 
 

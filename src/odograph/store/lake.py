@@ -70,8 +70,8 @@ class Lake:
         self._bounds: dict[str, list[tuple[Any, Any] | None]] = {}
         #: Files that were found damaged.
         self._damaged: set[str] = set()
-        #: Of each file whose bytes were compared with its checksum, what the disk said of it then.
-        self._compared: dict[str, tuple[int, int, int]] = {}
+        #: Of each file whose bytes were compared with its checksum, what the disk said of it then; None for a file that was gone.
+        self._compared: dict[str, tuple[int, int, int] | None] = {}
 
     @property
     def exists(self) -> bool:
@@ -115,9 +115,6 @@ class Lake:
                 file.close()
             self._opened.clear()
             self._groups.clear()
-            self._bounds.clear()
-            self._damaged.clear()
-            self._compared.clear()
 
     def files(self, table: str, since: int = 0) -> list[str]:
         """The live files of a table, in the order in which they came, relative to the folder of the lake."""
@@ -189,30 +186,30 @@ class Lake:
         live = self.commits.files(table.name)
         named = [one for one in live if said is None or one.file.path in said] or live
         for one in named:
-            if self.shared is None and not self._compare(one.file, again=said is not None):
-                continue
+            if self.shared is None:
+                self._compare(one.file, again=said is not None)
             if said is None or one.file.crc is not None or one.file.path in self._damaged:
                 continue
             for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
                 pass
         return self._damaged.intersection(one.file.path for one in live)
 
-    def _compare(self, file: DataFile, again: bool) -> bool:
-        """Compares the bytes of a file with its checksum. False where the disk does not give them, which a query tells."""
+    def _compare(self, file: DataFile, again: bool) -> None:
+        """Compares the bytes of a file with its checksum. Where the disk does not give them, a query tells why."""
+        now: tuple[int, int, int] | None = None
+        whole = False
         try:
             there = (self.root / file.path).stat()
-            changed = (there.st_ino, there.st_size, there.st_mtime_ns)
-            if there.st_size != file.bytes:
-                self._damaged.add(file.path)
-            elif file.crc is not None and (again or self._compared.get(file.path) != changed):
-                if crc_of(self.root / file.path) != file.crc:
-                    self._damaged.add(file.path)
-                self._compared[file.path] = changed
+            now = there.st_ino, there.st_size, there.st_mtime_ns
+            if now == self._compared.get(file.path) and not again:
+                return
+            whole = there.st_size == file.bytes and (file.crc is None or crc_of(self.root / file.path) == file.crc)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            self._damaged.add(file.path)
+            pass
         except OSError:
-            return False
-        return True
+            return
+        self._compared[file.path] = now
+        (self._damaged.discard if whole else self._damaged.add)(file.path)
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 
