@@ -123,13 +123,14 @@ class Reader:
     def _look_at(self, catalog: Catalog, id: str, look: Callable[[Iterator[Raw]], _Answer]) -> _Answer:
         def lines() -> Iterator[Raw]:
             found = False
-            for source in self._sources(catalog):
-                for one in source.lines(id):
-                    found = True
-                    yield one
-            if not found and catalog.misses(id):
+            while True:
+                for source in self._sources(catalog):
+                    for one in source.lines(id):
+                        found = True
+                        yield one
+                if found or not catalog.misses(id):
+                    return
                 catalog.check(f"it has no line of trajectory {id!r}")
-                yield from lines()
 
         try:
             return _whole(catalog, lambda: look(lines()))
