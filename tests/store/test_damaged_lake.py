@@ -14,8 +14,10 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.codec import new_id
 from odograph.store import mending
 from odograph.store.lake import Lake
+from odograph.types import Action
 
 from .test_damage import status
 
@@ -212,6 +214,16 @@ def test_a_file_that_is_put_back_is_read_again(made: Made, tmp_path: Path, how: 
             kept.rename(path)
         assert [store.trajectory(id).to_dict() for id in made.ids] == made.before
         assert store.sql(asked).list() != less
+
+
+def test_a_correction_of_what_is_damaged_hides_nothing(made: Made, tmp_path: Path) -> None:
+    """A list has all trajectories where a record is corrected whose trajectory stands in a damaged file."""
+    where = made.copied(tmp_path / "s")
+    damage(where / made.file("records", 0), "cut", random.Random(0))
+    with odograph.open(where) as store:
+        wrong = made.before[0]["steps"][0]["actions"][0]["id"]
+        store.add([Action(trajectory=made.ids[0], id=new_id(), name="other", supersedes=wrong, time=1, seq=99)])
+        assert [s.id for s in store.summaries()] == made.ids
 
 
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])

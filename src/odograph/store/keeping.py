@@ -166,8 +166,6 @@ class Kept:
             try:
                 self._steadily(self._catch_up)
             except sqlite3.OperationalError:
-                if self.in_memory:
-                    raise
                 self._db.close()
                 self._db = self._in_memory()
                 self._steadily(self._look)
