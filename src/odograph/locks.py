@@ -10,8 +10,8 @@ from weakref import WeakSet
 if sys.version_info[:2] == (3, 14):
     # What a signal's handler raises, Ctrl-C for one, may come right behind `__enter__`: Python 3.14 then leaves the `with`
     # statement and calls no `__exit__` (github.com/python/cpython/issues/148874). Nothing comes between this return and the body.
-    class Lock(RLock):
-        def __enter__(self) -> bool:
+    class Lock(RLock):  # type: ignore[misc]
+        def __enter__(self) -> bool:  # type: ignore[override]
             held = self._recursion_count()  # type: ignore[attr-defined]
             try:
                 return self.acquire()
