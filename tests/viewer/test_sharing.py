@@ -329,7 +329,7 @@ def test_rights(server: Server, tmp_path: Path) -> None:
             store.record(task="t")
     with opened(server, tmp_path, LABELS) as store, pytest.raises(StoreError, match="may not record"):
         store.record(task="t")
-    with pytest.raises(StoreError, match="does not know the token"):
+    with pytest.raises(StoreError, match=f"^{server.url} does not know the token; give the one"):
         opened(server, tmp_path, "x" * 20)
     for token in (READS, LABELS):
         line = Line(Served(server.url, token))
@@ -386,6 +386,8 @@ class Odd(BaseHTTPRequestHandler):
             return
         elif kind == "other":
             self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+            return
+        elif kind == "silent":
             return
         elif kind == "short":
             self.send_response(200)
@@ -515,6 +517,9 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
         forward.shutdown()
     with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:\d+: Connection refused"):
         Line(Served("http://store.example")).get("store")
+    monkeypatch.setenv("http_proxy", "127.0.0.1")
+    with pytest.raises(StoreError, match="store.example can't be reached through the proxy 127.0.0.1:80: "):
+        Line(Served("http://store.example")).get("store")
 
 
 def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,6 +540,7 @@ def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch
     [
         ("redirect", "sends elsewhere, to 'https://login.example.org/'; name the address"),
         ("other", "no `odograph serve` answers: found 'SSH-2.0-OpenSSH_9.6', which is no HTTP"),
+        ("silent", "can't be reached: Remote end closed connection without response"),
         ("html", "no `odograph serve` answers"),
         ("list", "can't be read: Expected `object`, got `array`"),
         ("junk", "can't be read: not JSON"),
