@@ -429,8 +429,8 @@ def test_the_file_of_a_living_writer_is_sealed_and_stays(store: odograph.Store) 
 DAMAGED = b'{"kind":"note","id":"x","trajectory":\n\xff\xfe broken\n{"kind":"zebra","trajectory":"t"}\n'
 
 
-def test_damage_is_kept_and_told(store: odograph.Store) -> None:
-    """Lines that can't be read, and a torn end, are reported after sealing as before, by place and reason."""
+def test_damage_is_kept_and_told(store: odograph.Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Lines that can't be read, and a torn end, are reported after sealing as before, by place and reason. Who seals is warned."""
     fill(store, 2)
     store.close()
     path = next((store.root / "journal").glob("*.jsonl"))
@@ -444,7 +444,9 @@ def test_damage_is_kept_and_told(store: odograph.Store) -> None:
     before = store.damages()
     assert len(before) >= 4
     whole, data = seen(store), path.read_bytes()
+    caplog.clear()
     store.seal()
+    assert "the journal has damaged lines" in caplog.text
     assert journals(store) == []
     kept = [json.loads(row["body"]) for row in sealed_rows(store, "records") if row["kind"] == layout.DAMAGED]
     assert sorted((one["offset"], one["torn"]) for one in kept) == sorted((d.offset, d.torn) for d in store.damages())

@@ -75,7 +75,6 @@ class Shipping:
         self._lock = Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sent.clear()
         self.line.forked()
 
     # --- what the server says -----------------------------------------------------------------------------------------
@@ -272,9 +271,6 @@ class Shipping:
                     raise
                 at = there
                 continue
-            except Unreached:
-                self._sent.pop(path.name, None)  # it may have taken what was sent
-                raise
             self._sent[path.name] = at, time.monotonic()
             if not data or (alive and at >= size):
                 break
