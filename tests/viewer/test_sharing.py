@@ -518,7 +518,7 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
     with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:\d+: Connection refused"):
         Line(Served("http://store.example")).get("store")
     monkeypatch.setenv("http_proxy", "127.0.0.1")
-    with pytest.raises(StoreError, match="store.example can't be reached through the proxy 127.0.0.1:80: "):
+    with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:80: "):
         Line(Served("http://store.example")).get("store")
 
 
