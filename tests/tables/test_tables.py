@@ -21,7 +21,7 @@ import pytest
 from odograph.codec import new_id
 from odograph.errors import MissingExtra, NewerStore, StoreError
 from odograph.tables.commits import Conflict
-from odograph.tables.files import DamagedFile, DataFile, Footer, Opened, Writer, footer_of
+from odograph.tables.files import FOOTER, DamagedFile, DataFile, Footer, Opened, Writer, footer_of
 from odograph.tables.folder import FolderCommits
 from odograph.tables.rebuilding import rebuild
 from odograph.tables.schema import Column, Table
@@ -767,6 +767,9 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> 
 
 def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
     """The footer of a file names its commit, its siblings and what the commit was; a file that is cut says that it is no Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     path = tmp_path / (name := written(tmp_path, id="one"))
     assert footer_of(path) == Footer("one", ("birds/one.parquet",), (), {"what": "a test"})
     data = path.read_bytes()
@@ -777,6 +780,9 @@ def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
     for read in (footer_of, lambda _: _file(tmp_path, name)):
         with pytest.raises(StoreError, match=f"{path} can't be read"):
             read(path)
+    parquet.write_table(pa.table({"name": ["wren"]}).replace_schema_metadata({FOOTER: b"{"}), path)  # as no Odograph wrote it
+    with pytest.raises(StoreError, match=f"{path} has a footer that can't be read"):
+        footer_of(path)
 
 
 def _file(root: Path, path: str) -> Any:
