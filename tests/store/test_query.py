@@ -76,7 +76,9 @@ def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) ->
             run.finish(status="failed", error={"kind": "broken"})
     source = {"source": {"format": "x", "totals": {"llm_calls": 9, "prompt_tokens": 90, "completion_tokens": 45}}}
     steps = [{"llm_calls": [{"model": "m", "response": "a"}]}]
-    store.add({"task": "i", "steps": steps, "start": {"source_time": 10**18, "metadata": source}, "end": {"source_time": 10**18 + 3}})
+    store.add(
+        {"task": "i", "steps": steps, "start": {"source_time": 10**18, "metadata": source}, "end": {"source_time": 10**18 + 3}}
+    )
     store.add({"task": "no times", "steps": steps, "start": {"metadata": source}})
     store.add([Start(trajectory="no end", id="n", time=1, seq=1, task="n", metadata=source)])
     with odograph.open(store.root) as other:
