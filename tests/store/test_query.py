@@ -70,7 +70,8 @@ def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) ->
             for asked in ("first", "second"):
                 with run.step() as step:
                     usage = {"prompt_tokens": 10, "completion_tokens": 7}
-                    step.llm_call(model=asked, messages=[], response="a", usage=usage, token_ids=[1, 2], logprobs=[-0.1, -0.5])
+                    tokens = {"prompt_token_ids": [*range(500)], "token_ids": [1, 2], "logprobs": [-0.1, -0.5]}
+                    step.llm_call(model=asked, messages=[], response="a", usage=usage, **tokens)
                     step.action("look", {}, "seen")
             run.reward(0.5)
             run.finish(status="failed", error={"kind": "broken"})
@@ -107,6 +108,8 @@ def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) ->
             began = one.started and datetime(1970, 1, 1) + timedelta(microseconds=one.started // 1000)
             assert rows[one.id] == {**expected, "group_name": one.group, "tags": one.tags or None, "started": began}
         assert sorted({one.status for one in store.summaries()}) == ["completed", "failed", "running", "unterminated"]
+        assert store.sql("select time from facts where trajectory='no end'").list() == [{"time": datetime(1970, 1, 1)}]
+        assert store.sql("select trajectory from messages").list() == [{"trajectory": lost.id}]
         with odograph.open(store.root) as other:
             other.seal()
     running.finish()
