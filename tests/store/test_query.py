@@ -89,8 +89,8 @@ def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) ->
     path = max((store.root / "journal").iterdir())  # messages stay of a run of which all else is lost, and a line is damaged
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(one for one in lines if b'"message"' in one or lost.id.encode() not in one) + b"{}\n")
-    running = store.record("running")
-    running.note("x")
+    going = odograph.open(store.root)
+    going.record("running").note("x")
 
     def text(value: Any) -> str | None:
         return value if value is None or isinstance(value, str) else encode(value).decode()
@@ -110,9 +110,11 @@ def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) ->
         assert sorted({one.status for one in store.summaries()}) == ["completed", "failed", "running", "unterminated"]
         assert store.sql("select time from facts where trajectory='no end'").list() == [{"time": datetime(1970, 1, 1)}]
         assert store.sql("select trajectory from messages").list() == [{"trajectory": lost.id}]
+        assert store.sql("select status from trajectories where task='running'").list() == [{"status": "running"}]
         with odograph.open(store.root) as other:
             other.seal()
-    running.finish()
+    going.close()
+    assert store.sql("select status from trajectories where task='running'").list() == [{"status": "unterminated"}]
 
 
 def test_what_another_process_has_just_sealed_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
