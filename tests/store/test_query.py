@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.codec import encode
 from odograph.columns import BASE
 from odograph.store import committing, databases, keeping, lake, layout
 from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
-from odograph.types import Record
+from odograph.types import Record, Start
 
 from .test_sealing import fill
 
@@ -58,6 +60,61 @@ def test_both_tiers_are_one(store: odograph.Store) -> None:
     assert answers(store) == before
     store.compact(grace=0)
     assert answers(store) == before
+
+
+def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) -> None:
+    """... sealed or not: of a run that says all, of one that was left or goes on, and of imports that state totals, or no times."""
+    about = {"scenario": "s", "runtime": {"task_id": "t", "attempt": 2}}
+    for model in ("stated", None):
+        with store.record({"q": 1}, agent="a", model=model, group="g", tags=["x", "'"], policy_version=3, metadata=about) as run:
+            for asked in ("first", "second"):
+                with run.step() as step:
+                    usage = {"prompt_tokens": 10, "completion_tokens": 7}
+                    tokens = {"prompt_token_ids": [*range(500)], "token_ids": [1, 2], "logprobs": [-0.1, -0.5]}
+                    step.llm_call(model=asked, messages=[], response="a", usage=usage, **tokens)
+                    step.action("look", {}, "seen")
+            run.reward(0.5)
+            run.finish(status="failed", error={"kind": "broken"})
+    source = {"source": {"format": "x", "totals": {"llm_calls": 9, "prompt_tokens": 90, "completion_tokens": 45}}}
+    steps = [{"llm_calls": [{"model": "m", "response": "a"}]}]
+    store.add(
+        {"task": "i", "steps": steps, "start": {"source_time": 10**18, "metadata": source}, "end": {"source_time": 10**18 + 3}}
+    )
+    store.add({"task": "no times", "steps": steps, "start": {"metadata": source}})
+    store.add([Start(trajectory="no end", id="n", time=1, seq=1, task="n", metadata=source)])
+    with odograph.open(store.root) as other:
+        other.record("left", policy_version="v").note("x")
+        with other.record("lost") as lost, lost.step() as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a")
+    path = max((store.root / "journal").iterdir())  # messages stay of a run of which all else is lost, and a line is damaged
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(one for one in lines if b'"message"' in one or lost.id.encode() not in one) + b"{}\n")
+    going = odograph.open(store.root)
+    going.record("running").note("x")
+
+    def text(value: Any) -> str | None:
+        return value if value is None or isinstance(value, str) else encode(value).decode()
+
+    for _ in range(2):
+        found = store.sql("select * exclude (fork) from trajectories").list()
+        rows = {row.pop("id"): row for row in found}
+        assert len(rows) == len(found) == 7
+        records = store.sql("select kind, logprobs from records").list()
+        assert len(records) == sum(len(t.records) for t in store.trajectories())
+        assert [row["logprobs"] for row in records if row["logprobs"]] == [[-0.1, -0.5]] * 4
+        for one in store.summaries():
+            expected = {name: getattr(one, name) for name in rows[one.id] if name != "group_name"}
+            expected |= {name: text(expected[name]) for name in ("task", "policy_version", "source", "error")}
+            began = one.started and datetime(1970, 1, 1) + timedelta(microseconds=one.started // 1000)
+            assert rows[one.id] == {**expected, "group_name": one.group, "tags": one.tags or None, "started": began}
+        assert sorted({one.status for one in store.summaries()}) == ["completed", "failed", "running", "unterminated"]
+        assert store.sql("select time from facts where trajectory='no end'").list() == [{"time": datetime(1970, 1, 1)}]
+        assert store.sql("select trajectory from messages").list() == [{"trajectory": lost.id}]
+        assert store.sql("select status from trajectories where task='running'").list() == [{"status": "running"}]
+        with odograph.open(store.root) as other:
+            other.seal()
+    going.close()
+    assert store.sql("select status from trajectories where task='running'").list() == [{"status": "unterminated"}]
 
 
 def test_what_another_process_has_just_sealed_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,9 +257,9 @@ def test_doctor_tells_what_is_sealed_and_repairs(
 def test_tail_shows_what_is_sealed(store: odograph.Store) -> None:
     """The newest records are shown whichever tier they are in; what is sealed between two looks is not missed."""
     fill(store, 2)
-    before = [[r.id for r in store.tail(count)] for count in (10, 1000)]
+    before = [[r.id for r in store.tail(count)] for count in (1, 10, 1000)]
     store.seal()
-    assert [[r.id for r in store.tail(count)] for count in (10, 1000)] == before
+    assert [[r.id for r in store.tail(count)] for count in (1, 10, 1000)] == before
     tail = store.tail(5)
     fill(store, 1)
     assert len(list(tail)) == 5
