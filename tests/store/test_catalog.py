@@ -17,7 +17,7 @@ import odograph
 from odograph.store import keeping, lines, rows, text
 from odograph.store.indexing import Batch
 from odograph.store.lines import File
-from odograph.types import Start
+from odograph.types import Fork, Start
 from tests.cost import costs
 
 
@@ -79,6 +79,20 @@ def test_a_summary_says_each_of_its_figures(store: odograph.Store) -> None:
     (found,) = store.summaries(ids=[imported])
     assert (found.source, found.scenario, found.replay, found.attempt, found.error) == ({"format": "x"}, None, False, None, None)
     assert (found.started, found.duration) == (10**18, 3.0)
+
+
+def test_forks_are_told_in_the_order_in_which_they_began(store: odograph.Store) -> None:
+    """... with the step where each left, sealed or not."""
+    for id, time, fork in (
+        ("a", 2, Fork("whole")),
+        ("c", 1, Fork("whole", 2)),
+        ("b", 3, Fork("whole", 0)),
+        ("d", 1, Fork("other", 1)),
+    ):
+        store.add([Start(trajectory=id, id=f"start of {id}", time=time, seq=1, fork=fork)])
+    for _ in range(2):
+        assert store.backend.reader.forks("whole") == [("c", 2), ("a", None), ("b", 0)]
+        store.seal()
 
 
 def test_filters(store: odograph.Store) -> None:
@@ -272,7 +286,7 @@ def test_a_damaged_catalog_is_made_anew_once(tmp_path: Path, damage: str) -> Non
             assert [t.id for t in again.trajectories()] == [s.id for s in again.summaries()] == ids
             assert again.count(group="g0") == 2
 
-    with pytest.warns(RuntimeWarning, match="catalog .* was damaged .* made anew; nothing is lost") as told:
+    with pytest.warns(RuntimeWarning, match=r"catalog .* was damaged \([^*]+\) and is made anew; nothing is lost") as told:
         answers()
     assert len([w for w in told if w.category is RuntimeWarning]) == 1  # Python 3.13 warns of what a test before left open, too
     with warnings.catch_warnings():

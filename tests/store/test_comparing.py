@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import odograph
 from odograph.prefix import Prefix
 from odograph.store.comparing import _hash, _last, changes
 from odograph.store.writing import add
-from odograph.types import AnyRecord, LLMCall, Note, Start
+from odograph.types import AnyRecord, Label, LLMCall, Note, Reward, Start
 
 A, B, C, D = ({"role": "user", "content": text * 300} for text in "abcd")
 TOOL, OTHER = ({"type": "function", "function": {"name": name * 300}} for name in "fg")
@@ -72,8 +73,9 @@ def test_a_first_message_that_changed_is_one_of_all_calls(store: odograph.Store)
 def test_what_python_takes_for_the_same_is_not(store: odograph.Store) -> None:
     """A truth is no number to JSON, and what is no number is not unknown."""
     added = Added(store, {"messages": [A], "usage": {"n": 1}, "reasoning": float("nan")})
-    for fields in ({"usage": {"n": True}}, {"usage": {"n": 1}, "reasoning": None}, {"usage": {"n": 1.0}}):
+    for fields in ({"usage": {"n": True}}, {"usage": {"n": 1}, "reasoning": None}, {"usage": {"n": 1.0}}, {"usage": {"n": True}}):
         assert added.again(fields) == 1
+        assert repr(added.calls[0].usage["n"]) == repr(fields["usage"]["n"])  # also where it was so before
 
 
 def test_nothing_is_added_where_what_is_there_can_not_be_read(store: odograph.Store) -> None:
@@ -91,8 +93,9 @@ def test_nothing_is_added_where_what_is_there_can_not_be_read(store: odograph.St
 def test_a_message_behind_others_that_moved_is_looked_at(store: odograph.Store) -> None:
     """A list that has some messages of an earlier one, or others in between, goes on: its last one counts as any other."""
     lists = [[A, B, C, D], [A, C, TOOL], [A, C, TOOL, OTHER], [C, B], [C, B, D]]
-    added = Added(store, *({"messages": messages} for messages in lists))
-    assert added.again(*({} for _ in lists)) == 0
+    added = Added(store, *({"messages": messages, "cost": 1.0} for messages in lists))
+    for same in ({}, {"cost": 1}):  # what is written otherwise is hashed as a whole
+        assert added.again(*(same for _ in lists)) == 0
     for n in (2, 4):
         changed = [[*messages[:-1], B] if place == n else messages for place, messages in enumerate(lists)]
         assert added.again(*({"request": {"messages": messages}} for messages in changed)) == (1 if n == 2 else 2)
@@ -206,6 +209,15 @@ def test_a_record_that_was_damaged_is_added_again(store: odograph.Store) -> None
         store.close()
 
 
+def test_a_message_that_was_damaged_is_added_again(store: odograph.Store) -> None:
+    """The call that was sent the message is corrected."""
+    added = Added(store, {"messages": [A]}, {"messages": [B]})
+    (path,) = (store.root / "journal").iterdir()
+    path.write_bytes(path.read_bytes().replace(b"a" * 300, b"\xc3" * 300))  # which is no UTF-8
+    assert added.again({}, {}) == 1
+    assert [call.request["messages"] for call in added.calls] == [[A], [B]]
+
+
 def test_what_is_written_otherwise_says_the_same(store: odograph.Store) -> None:
     """Fields in another order, also beside a number that no 64 bits hold, and whole numbers where the store has fractions."""
     big = {"role": "user", "content": "x" * 300, "n": 2**70}
@@ -218,7 +230,17 @@ def test_what_is_written_otherwise_says_the_same(store: odograph.Store) -> None:
     )
     assert added.again({}, {"request": {"messages": [A, other]}}, {"request": {"messages": [A, other, B]}}) == 0
     assert added.again({"cost": 3}, {"cost": 1}, {"cost": 2}) == 0
-    assert added.again({"cost": 3}, {"cost": 1}, {"cost": 2, "request": {"messages": [A, {**big, "n": 2**70 + 1}, B]}}) == 1
+    for written in (1, 0):
+        again = added.again({"cost": 3}, {"cost": 1}, {"cost": 2, "request": {"messages": [A, {**big, "n": 2**70 + 1}, B]}})
+        assert again == written
+    start = Start(trajectory="t", id="s", time=1, seq=1)
+    reward = Reward(trajectory="t", id="r", time=2, seq=2, name="r", value=1, weight=2)
+    corrected = replace(reward, id="r2", time=3, seq=3, value=3, supersedes="r")
+    label = Label(trajectory="t", id="l", time=4, seq=4, technique="l", value=1, score=1)
+    note = Note(trajectory="t", id="n", time=5, seq=5, data=Path("what no JSON is"))
+    for _ in range(2):
+        store.add([start, reward, corrected, label, note])
+        assert len([*store.trajectory("t").complete_records()]) == 5
 
 
 def test_what_is_withdrawn_gives_way_to_a_note(store: odograph.Store) -> None:
@@ -237,10 +259,11 @@ def test_what_is_withdrawn_gives_way_to_a_note(store: odograph.Store) -> None:
         assert all((note.name, note.parent, note.trajectory) == ("withdrawn", start.id, run.id) for note in notes)
         add(store.backend.sink, store.backend.reader, [start], gone)
     assert [note.name for note in store.trajectory(run.id).notes] == ["withdrawn"] * 2
-    add(store.backend.sink, store.backend.reader, [end], frozenset([start.id]))
-    assert store.trajectory(run.id).task is None
-    store.add([start, end])
-    assert store.trajectory(run.id).task == "t"
+    for _ in range(2):
+        add(store.backend.sink, store.backend.reader, [end], frozenset([start.id]))
+        assert store.trajectory(run.id).task is None
+        store.add([start, end])
+        assert store.trajectory(run.id).task == "t"
 
 
 @pytest.mark.parametrize("cost", [None, 1], ids=["same", "written otherwise"])

@@ -1126,6 +1126,7 @@ NO_STDIN = """
     journal = store.backend.journal
     os.close(0) if not before else None
     assert (journal._fd == 0) == before, journal._fd  # else this program shows nothing
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later tell of a fork beside threads
     child = os.fork()
     if not child:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import odograph
-from odograph.store import databases
+from odograph.store import databases, query
 from odograph.tables.files import Opened
 from odograph.tables.folder import FolderCommits
 
@@ -133,3 +133,22 @@ def test_files_that_a_query_was_about_to_read_are_merged(tmp_path: Path, monkeyp
 
         monkeypatch.setattr(databases, "lock", planned)
         assert QUESTIONS["facts"](store) == expected
+
+
+def test_a_query_that_is_overtaken_each_time_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process seals whenever the query has read the journal: a sentence says what to do, and no half of an answer is given."""
+    make(tmp_path)
+    read = query._local
+    with odograph.open(tmp_path) as store, odograph.open(tmp_path) as other:
+
+        def overtaken(*of: Any) -> Any:
+            found = read(*of)
+            other.record(task="more").finish()
+            other.seal()
+            return found
+
+        monkeypatch.setattr(query, "_local", overtaken)
+        with pytest.raises(odograph.StoreError, match="run the query again"):
+            QUESTIONS["facts"](store)
+        monkeypatch.undo()
+        assert store.sql("select count(*) as n from trajectories").list() == [{"n": other.count()}]

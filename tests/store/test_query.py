@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.codec import encode
 from odograph.columns import BASE
-from odograph.store import committing, databases, lake, layout
+from odograph.store import committing, databases, keeping, lake, layout
+from odograph.store import query as asking
 from odograph.store.rows import SHARED, create
-from odograph.types import Record
+from odograph.types import Record, Start
 
 from .test_sealing import fill
 
@@ -57,6 +60,74 @@ def test_both_tiers_are_one(store: odograph.Store) -> None:
     assert answers(store) == before
     store.compact(grace=0)
     assert answers(store) == before
+
+
+def test_a_query_says_of_a_trajectory_what_a_list_says(store: odograph.Store) -> None:
+    """... sealed or not: of a run that says all, of one that was left or goes on, and of imports that state totals, or no times."""
+    about = {"scenario": "s", "runtime": {"task_id": "t", "attempt": 2}}
+    for model in ("stated", None):
+        with store.record({"q": 1}, agent="a", model=model, group="g", tags=["x", "'"], policy_version=3, metadata=about) as run:
+            for asked in ("first", "second"):
+                with run.step() as step:
+                    usage = {"prompt_tokens": 10, "completion_tokens": 7}
+                    tokens = {"prompt_token_ids": [*range(500)], "token_ids": [1, 2], "logprobs": [-0.1, -0.5]}
+                    step.llm_call(model=asked, messages=[], response="a", usage=usage, **tokens)
+                    step.action("look", {}, "seen")
+            run.reward(0.5)
+            run.finish(status="failed", error={"kind": "broken"})
+    source = {"source": {"format": "x", "totals": {"llm_calls": 9, "prompt_tokens": 90, "completion_tokens": 45}}}
+    steps = [{"llm_calls": [{"model": "m", "response": "a"}]}]
+    store.add(
+        {"task": "i", "steps": steps, "start": {"source_time": 10**18, "metadata": source}, "end": {"source_time": 10**18 + 3}}
+    )
+    store.add({"task": "no times", "steps": steps, "start": {"metadata": source}})
+    store.add([Start(trajectory="no end", id="n", time=1, seq=1, task="n", metadata=source)])
+    with odograph.open(store.root) as other:
+        other.record("left", policy_version="v").note("x")
+        with other.record("lost") as lost, lost.step() as step:
+            step.llm_call(model="m", messages=[{"role": "user", "content": "q"}], response="a")
+    path = max((store.root / "journal").iterdir())  # messages stay of a run of which all else is lost, and a line is damaged
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(one for one in lines if b'"message"' in one or lost.id.encode() not in one) + b"{}\n")
+    going = odograph.open(store.root)
+    going.record("running").note("x")
+
+    def text(value: Any) -> str | None:
+        return value if value is None or isinstance(value, str) else encode(value).decode()
+
+    for _ in range(2):
+        found = store.sql("select * exclude (fork) from trajectories").list()
+        rows = {row.pop("id"): row for row in found}
+        assert len(rows) == len(found) == 7
+        records = store.sql("select kind, logprobs from records").list()
+        assert len(records) == sum(len(t.records) for t in store.trajectories())
+        assert [row["logprobs"] for row in records if row["logprobs"]] == [[-0.1, -0.5]] * 4
+        for one in store.summaries():
+            expected = {name: getattr(one, name) for name in rows[one.id] if name != "group_name"}
+            expected |= {name: text(expected[name]) for name in ("task", "policy_version", "source", "error")}
+            began = one.started and datetime(1970, 1, 1) + timedelta(microseconds=one.started // 1000)
+            assert rows[one.id] == {**expected, "group_name": one.group, "tags": one.tags or None, "started": began}
+        assert sorted({one.status for one in store.summaries()}) == ["completed", "failed", "running", "unterminated"]
+        assert store.sql("select time from facts where trajectory='no end'").list() == [{"time": datetime(1970, 1, 1)}]
+        assert store.sql("select trajectory from messages").list() == [{"trajectory": lost.id}]
+        assert store.sql("select status from trajectories where task='running'").list() == [{"status": "running"}]
+        with odograph.open(store.root) as other:
+            other.seal()
+    going.close()
+    assert store.sql("select status from trajectories where task='running'").list() == [{"status": "unterminated"}]
+
+
+def test_what_another_process_has_just_sealed_counts_once(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """... though its lines are in a journal, too, whose writer lives, and neither the folder nor the catalog shows that it was."""
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 1e9)
+    fill(store, 1)
+    with odograph.open(store.root) as reader, odograph.open(store.root) as other:
+        before = reader.sql(ASKED[1]).list()
+        os.utime(store.root / "journal", (1e9, 1e9))
+        assert other.count() == reader.count() == 1
+        other.seal()
+        assert not reader.backend.reader.catalog._must_look()
+        assert reader.sql(ASKED[1]).list() == before
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -109,7 +180,6 @@ HOSTILE = [
     "select * from query('copy (select 1) to ''{out}''')",
     "",
     "selec",
-    "select \udce9",
     "select error('it failed') from facts",
     "select cast(kind as int) from facts",
 ]
@@ -354,10 +424,12 @@ def test_what_the_command_prints_for_programs_is_exact(store: odograph.Store, ca
     assert store.sql("select 1 as a, 2 as a, 3 as a_1, 4 as a").list() == [{"a": 1, "a_1": 2, "a_1_1": 3, "a_2": 4}]
 
 
-@pytest.mark.parametrize(("query", "given"), [(5, None), ("select ?", 5), ("select ?", "x"), (None, None)])
+@pytest.mark.parametrize(
+    ("query", "given"), [(5, None), ("select ?", 5), ("select ?", "x"), (None, None), ("select \udce9", None)]
+)
 def test_a_query_that_is_none_is_told(store: odograph.Store, query: Any, given: Any) -> None:
-    """A query that is no text, and parameters that are no list or dict, are refused in a sentence."""
-    with pytest.raises(odograph.InvalidInput, match=r"a query is a text|parameters are a list"):
+    """A query that is no text, or no UTF-8, and parameters that are no list or dict, are refused in a sentence."""
+    with pytest.raises(odograph.InvalidInput, match=r"a query is a text|parameters are a list|the query can't be read"):
         store.sql(query, given)
 
 
@@ -372,11 +444,12 @@ def test_what_is_not_one_select_is_named(store: odograph.Store, query: str, foun
 
 def test_a_mistake_that_names_parquet_is_no_damage(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a query says wrong is told as that, though the error holds a word that errors of files hold; and no file is compared with
-    its checksum for it once more."""
+    its checksum, or read through, for it once more."""
     fill(store, 1)
     store.seal()
     store.sql("select count(*) from facts").list()
     monkeypatch.setattr(lake, "crc_of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(lake.Lake, "batches", lambda self, path, *_, **__: pytest.fail(f"{path} was read"))
     mistakes = ["select parquet from facts", "select 'parquet'::int from facts", "select add_parquet_key('k', 'x') from facts"]
     for query in (*mistakes, "select * from 'none.parquet' -- facts"):
         with pytest.raises(odograph.InvalidInput, match="the query failed"):
@@ -402,8 +475,8 @@ def test_rows_that_were_given_are_not_given_again(store: odograph.Store) -> None
             pass
 
 
-def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
-    """`store.frame` gives the rows of a table, sealed or not, as a Daft DataFrame."""
+def test_a_frame_is_of_both_tiers(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`store.frame` gives the rows of a table, sealed or not, or sealed meanwhile, as a Daft DataFrame."""
     pytest.importorskip("daft")
     fill(store, 2)
     assert store.frame("facts").count_rows() == 24
@@ -417,6 +490,16 @@ def test_a_frame_is_of_both_tiers(store: odograph.Store) -> None:
     with odograph.open(hostile) as moved:
         assert [moved.frame(name).count_rows() for name in ("trajectories", "facts")] == [3, 36]
         assert moved.sql("select count(*) as n from facts").list() == [{"n": 36}]
+        read = asking.read_ranges
+
+        def sealed(*of: Any) -> Any:  # by another process, which deletes what is about to be read
+            monkeypatch.undo()
+            with odograph.open(hostile) as other:
+                other.seal()
+            return read(*of)
+
+        monkeypatch.setattr(asking, "read_ranges", sealed)
+        assert moved.frame("facts").count_rows() == 36
 
 
 def test_strangers_find_their_way(store: odograph.Store) -> None:
@@ -500,9 +583,10 @@ def test_files_of_an_earlier_version_are_joined(store: odograph.Store, monkeypat
         def write(self, rows: Any) -> None:
             super().write(rows.drop_columns(["author"]) if "author" in getattr(rows, "column_names", ()) else rows)
 
-    for writer in (Earlier, committing.Writer, Earlier, committing.Writer):
+    for sealed, writer in enumerate((Earlier, committing.Writer, Earlier, committing.Writer)):
         with store.record(task="t") as run:
             run.reward(1.0, author="me")
+        assert store.sql(question).list() == [{"n": sealed + 1, "a": sealed // 2 + 1}]
         with monkeypatch.context() as then:
             then.setattr(committing, "Writer", writer)
             store.seal()

@@ -87,7 +87,7 @@ class Catalog(Kept):
 
     def damages(self) -> list[Damage]:
         """Damaged lines, and ends of files that a killed writer left torn."""
-        found = [Damage(*row) for row in self._rows("select file, offset, reason from damages order by file, offset")]
+        found = [Damage(*row) for row in self._rows("select file, offset, reason from damages")]
         for file in self.files():
             rows = self._rows("select indexed from files where name=?", (file.name,))
             start = rows[0][0] if rows else 0

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .. import guard
 from ..codec import IdMaker, encode
+from ..locks import Lock
 from ..types import SCHEMA_VERSION
 from .lines import is_gone, whole_lines
 
@@ -69,7 +70,7 @@ class Journal:
 
     def _reset(self) -> None:
         # reentrant: a signal handler or a finalizer may record while this thread is writing
-        self.lock: threading.RLock = threading.RLock()
+        self.lock: Lock = Lock()
         #: Why writing fails at present, and what became of it; see `Store.health`.
         self.failure: OSError | None = None
         self.lost: int = 0

@@ -137,10 +137,10 @@ class Rows:
                     self._connection = connection
                     return found
                 return self._wait(self._connection, read)
-            except Gone:
-                continue
-            except DamagedFile as error:  # that machines share
-                if self._given or not self._damaged(error):
+            except Gone:  # others sealed or merged the files meanwhile
+                pass
+            except DamagedFile as error:  # that machines share: seen before the first row
+                if not self._damaged(error):
                     raise
             except OdographError:
                 raise
@@ -245,12 +245,11 @@ def frame(reader: Reader, table: Frame) -> DataFrame:
     """A table as a frame of Daft, of both tiers. Raises InvalidInput, MissingExtra, StoreError."""
     if table not in FRAMES:
         raise InvalidInput(f"no table {table!r}; there are: {', '.join(FRAMES)}{did_you_mean(str(table), FRAMES)}")
-    arrow()
+    pa = arrow()  # before Daft, which may load it as the program dies of
     try:
         import daft
     except ImportError:
         raise MissingExtra("a frame", "worlds") from None
-    pa = arrow()
     if pa.default_memory_pool().backend_name == "mimalloc":  # see `worlds.processors`: Daft frees buffers on threads of its own
         pa.set_memory_pool(pa.system_memory_pool())
     if table == "trajectories":
@@ -386,13 +385,11 @@ def _both(reader: Reader, tables: set[str]) -> tuple[dict[str, list[str]], dict[
         catalog.look()
         there = lake.exists
         last = lake.commits.last(TRAJECTORIES.name) if there else 0
-        try:
+        with suppress(Gone):
             local = _local(catalog, tables)
-        except Gone:
-            continue
-        files = {name: lake.files(name) if there else [] for name in tables}
-        if (lake.commits.last(TRAJECTORIES.name) if lake.exists else 0) == last:
-            return files, local
+            files = {name: lake.files(name) if there else [] for name in tables}
+            if (lake.commits.last(TRAJECTORIES.name) if lake.exists else 0) == last:
+                return files, local
     raise StoreError("other processes sealed the store during each attempt to read it; run the query again")
 
 
@@ -408,10 +405,8 @@ def _local(catalog: Catalog, tables: set[str]) -> dict[str, Any]:
         records: list[AnyRecord] = []
         for file, start, stop in catalog.places(id):
             for line in next(read_ranges(file.path, [(start, stop)])).split(b"\n"):
-                with suppress(*DAMAGE):
-                    one = decode(line, file.writer, file.version) if line else None
-                    if one is None:
-                        continue
+                with suppress(*DAMAGE):  # nothing, which stands behind the last line, is a damaged one, too
+                    one = decode(line, file.writer, file.version)
                     if "records" in tables:
                         found["records"].append(row_of(line, file.writer, file.version))
                     if isinstance(one, AnyRecord):

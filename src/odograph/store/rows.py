@@ -87,12 +87,12 @@ _MADE = {one.strip().lower() for one in _TABLES.split(";\n") if "create" in one}
 
 def create(db: sqlite3.Connection) -> None:
     """Makes the tables anew; what was in them is found again in the journal and in the sealed tier."""
-    found = db.execute(
+    found = db.execute(  # `search` takes its own tables with it
         "select type, name from sqlite_master where type in ('view', 'table') and name not like 'sqlite_%'"
+        " order by name<>'search'"
     ).fetchall()
-    for kind, name in sorted(found, key=lambda n: (n[0] != "view", n[1] != "search")):  # `search` takes its own tables with it
-        if name == "search" or not name.startswith("search_"):
-            db.execute(f'drop {kind} if exists "{name}"')
+    for kind, name in found:
+        db.execute(f'drop {kind} if exists "{name}"')
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             db.execute(statement)
