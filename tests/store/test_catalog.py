@@ -224,8 +224,9 @@ def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store, mon
         assert [(s.id, s.reward) for s in again.summaries()] == before
     with closing(sqlite3.connect(catalog, isolation_level=None)) as other, odograph.open(store.root) as again:
         assert again.count() == 3
+        other.execute("begin exclusive")  # keeps no reader waiting
+        assert again.count() == 3 and not again.backend.reader.catalog.in_memory
         again.record(task="new").finish()
-        other.execute("begin immediate")
         assert again.count() == 4
     assert catalog.stat().st_ino == made
 
