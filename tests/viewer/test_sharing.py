@@ -156,8 +156,9 @@ def test_what_is_read_is_what_the_server_has(server: Server, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*/journal/*.jsonl"))  # the server has it
 
 
-def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:
-    """What waits on this machine is sent before a question is asked, whatever the question is."""
+def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits on this machine is sent before a question is asked, whatever the question is, and in however many pieces."""
+    monkeypatch.setattr("odograph.store.shipping._CHUNK", 1000)
     with opened(server, tmp_path) as store:
         for number, asked in enumerate(
             (
@@ -224,6 +225,31 @@ def test_a_closed_store_keeps_no_connection(server: Server, tmp_path: Path) -> N
     assert store.count() > 0
     store.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_closed_store_stays_closed_on_a_slow_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group commit that ends after its store was closed wakes no sender: what was closed connects to nobody, and says nothing at the
+    end of the process."""
+    began, closed, done = threading.Event(), threading.Event(), threading.Event()
+    sync = journal.Journal.sync
+
+    def slow(one: journal.Journal) -> None:
+        mine = one.folder == tmp_path / "plain" / "journal" and threading.current_thread() is not threading.main_thread()
+        if mine:
+            began.set()
+            closed.wait()
+        sync(one)
+        if mine:
+            done.set()
+
+    monkeypatch.setattr(journal.Journal, "sync", slow)
+    store = opened(server, tmp_path)
+    recorded(store)
+    began.wait()
+    store.close()
+    closed.set()
+    done.wait()
+    assert store.backend._shipping._closed
 
 
 def test_what_is_added_again_adds_nothing(server: Server, tmp_path: Path) -> None:
@@ -962,7 +988,7 @@ def test_a_server_hears_of_a_writer_that_has_nothing_to_say(tmp_path: Path, monk
 
 
 def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:
-    """A forked child has a journal and a sender of its own, also where the parent was sending at that moment; both arrive."""
+    """A forked child has a journal, a sender and connections of its own, also where the parent was sending at that moment; both arrive."""
     code = (
         "import os, signal, sys, threading, odograph\n"
         "from odograph.store import shipping\n"
@@ -980,6 +1006,8 @@ def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> N
         "child = os.fork()\n"
         "if child == 0:\n"
         "    signal.alarm(200)  # not for ever\n"
+        "    open_files = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')]\n"
+        "    assert not [f for f in open_files if os.path.islink(f) and 'socket:' in os.readlink(f)]\n"
         "    with store.record(task='child', tags=['forked']): pass\n"
         "    store.close()\n"
         "    os._exit(0)\n"

@@ -409,8 +409,9 @@ class Journal:
                 self.failure = error
             finally:
                 os.close(fd)
-        if self.synced is not None:
-            self.synced()
+        with self.lock:
+            if self.synced is not None and self._fd >= 0:  # what was closed meanwhile, who closed it sends
+                self.synced()
 
     def close(self, *, at_exit: bool = False) -> None:
         """Syncs and closes the file; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""
