@@ -766,12 +766,15 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> 
 
 
 def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
-    """The footer of a file names its commit, its siblings and what the commit was; a file that is cut says that it is no Parquet."""
+    """The footer of a file names its table, its commit, its siblings and what the commit was; a file that is cut says that it is no
+    Parquet. A file that another tool wrote has the types of the table."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     path = tmp_path / (name := written(tmp_path, id="one"))
     assert footer_of(path) == Footer("one", ("birds/one.parquet",), (), {"what": "a test"})
+    whole = tmp_path / "whole.parquet"
+    shutil.copy(path, whole)
     data = path.read_bytes()
     foot = data[-8 - int.from_bytes(data[-8:-4], "little") :]
     at = foot.rindex(b"odograph.sum") + len(b"odograph.sum") + 2  # later versions compare the same bytes
@@ -780,6 +783,12 @@ def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
     for read in (footer_of, lambda _: _file(tmp_path, name)):
         with pytest.raises(StoreError, match=f"{path} can't be read"):
             read(path)
+    with pytest.raises(DamagedFile, match="it is a file of the table 'birds', not of 'nests'"):
+        Opened(whole, NESTS)
+    theirs = pa.schema([("name", pa.large_string()), ("count", pa.int32())])  # as other tools write such columns
+    parquet.write_table(pa.table({"name": ["wren"], "count": [3]}, schema=theirs), path)
+    with Opened(path, BIRDS) as file:
+        assert [(row["name"], row["count"], row["tags"]) for row in file.read().to_pylist()] == [("wren", 3, None)]
     parquet.write_table(pa.table({"name": ["wren"]}).replace_schema_metadata({FOOTER: b"{"}), path)  # as no Odograph wrote it
     with pytest.raises(StoreError, match=f"{path} has a footer that can't be read"):
         footer_of(path)

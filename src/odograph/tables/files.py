@@ -103,7 +103,7 @@ class Writer:
                 self._writer.add_key_value_metadata({"ARROW:schema": table.described})
         except OSError as error:
             with suppress(OSError):
-                self._temporary.unlink(missing_ok=True)
+                self._temporary.unlink()
             raise refused(self._target, "written", error) from error
 
     def write(self, rows: Any) -> None:
@@ -390,11 +390,7 @@ class Opened:
             if name in self._encoded:
                 field = pa.field(name, pa.dictionary(pa.int32(), field.type))
             fields.append(field)
-            if name not in self._there:
-                arrays.append(pa.nulls(found.num_rows, field.type))
-                continue
-            column = found.column(name)
-            arrays.append(column if column.type == field.type else column.cast(field.type))
+            arrays.append(found.column(name) if name in self._there else pa.nulls(found.num_rows, field.type))
         return pa.table(arrays, schema=pa.schema(fields, metadata=table.arrow.metadata))
 
     def _unreadable(self, error: BaseException) -> StoreError:
