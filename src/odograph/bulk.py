@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import forking
+from . import locks
 from .errors import InvalidInput
 
 if TYPE_CHECKING:  # a process that only reads needs none of it: a sixth of the time of `odograph ls`
@@ -66,7 +66,7 @@ _YOUNG = 50_000  # new objects after which Python's collector looks, where much 
 _MUCH = 100  # things: fewer are done so soon that nobody else's thresholds are worth touching
 _asking = 0  # how many do much now
 _before: tuple[int, int, int] | None = None  # the thresholds before the first of them, unless somebody set others since
-_changing = forking.lock()
+_changing = locks.for_forks()
 
 
 @contextmanager

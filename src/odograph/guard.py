@@ -123,7 +123,8 @@ class _Thread:
             for _ in range(_STOPS):
                 if not self.busy or (_SPINS and (sys.gettrace() or sys.getprofile()) and not self._runs()):
                     break
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_TooLong))
+                if not self._enters():
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_TooLong))
                 if self.answered.acquire(timeout=0.02):
                     break
         except Exception:  # a Python without ctypes
@@ -139,6 +140,16 @@ class _Thread:
         before = time.clock_gettime_ns(clock)
         time.sleep(0.01)
         return time.clock_gettime_ns(clock) > before
+
+    def _enters(self) -> bool:
+        """Whether the thread stands in the head of a `with` statement, as one does that waits for a lock: Python 3.14 would lose
+        the lock of a thread that is told to stop there; see `locks`."""
+        if sys.version_info[:2] != (3, 14):
+            return False
+        from opcode import opmap
+
+        frame = sys._current_frames().get(self.ident)
+        return frame is not None and frame.f_code.co_code[frame.f_lasti - 2] == opmap["LOAD_SPECIAL"]
 
 
 _idle: list[_Thread] = []

@@ -12,12 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from . import forking
+from . import locks
 from .errors import InvalidInput, NotFound, UnknownName, described
 
 #: Held while built-in extensions are imported, and while the process forks: a child would wait for ever for an import that
 #: another thread of its parent had begun.
-_importing = forking.lock()
+_importing = locks.for_forks()
 
 
 def available(package: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from . import dialects, forking
+from . import dialects, locks
 from .codec import DAMAGE, encode, put
 from .plain import tagged
 from .prefix import Prefix, shared_prefix
@@ -202,9 +202,9 @@ class Growing:
 #: Lists that `Growing` knows of each kind: an agent's conversations that take turns.
 _HELD = 8
 #: Held while one of them grows.
-_growing = forking.lock()
+_growing = locks.for_forks()
 #: Held while a list of messages that were read grows.
-_reading = forking.lock()
+_reading = locks.for_forks()
 
 
 class _Same(int):

@@ -240,6 +240,20 @@ def test_a_store_of_somebody_else_is_one_sentence(command: str, place: tuple[Pat
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_journal_file_of_somebody_else_is_one_sentence(place: tuple[Path, str]) -> None:
+    """A store of which one file may not be read says which."""
+    tried(["--store", "s", "ls"], place[0])
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        with odograph.open(Path(name) / "s") as store:
+            store.record(task="t").finish()
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0)
+        (file,) = Path(name).glob("s/journal/*")
+        status, said = as_nobody(Path(name), "--store", "s", "ls")
+    assert (status, said) == (1, f"odograph: the journal {str(file)!r} can't be read: Permission denied\n")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_sub_agents_of_a_session_that_may_not_be_read_are_imported(place: tuple[Path, str]) -> None:
     """The session's own file is named as unreadable; what its sub-agents did is there."""
     tried(["--store", "s", "import", "chat.jsonl"], place[0])

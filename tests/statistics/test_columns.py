@@ -1,8 +1,10 @@
 """Figures by columns out of the sealed tier are those that the catalog's rows give."""
 
 import math
+import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import odograph
 from odograph.codec import new_id
 from odograph.store import columnar, committing, figures
 from odograph.store.filters import EVERY, Filters
-from odograph.types import Note, Reward, Start
+from odograph.tables.files import Opened
+from odograph.types import LLMCall, Note, Reward, Start
 
 SAID = ("status", "steps", "llm_calls", "actions", "prompt_tokens", "completion_tokens", "reward", "started")
 pytest.importorskip("pyarrow")
@@ -56,6 +59,25 @@ def session(started: str | None, n: int) -> dict[str, Any]:
     return {"id": f"session-{n}", "task": f"s{n}", "started": started, "metadata": about, "reward": n / 7}
 
 
+def figures_of(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> odograph.Stats:
+    """The figures of a store by columns, which are those that its catalog gives."""
+    monkeypatch.setattr(columnar, "FEWEST", 0)
+    found = store.backend.reader.columns()
+    assert found is not None
+    pages = list(store.backend.reader.figures())
+    assert [None if math.isnan(r) else r for r in found.reward.tolist()] == [r for page in pages for r in page.reward]
+    assert [found.statuses[n] for n in found.status] == [status for page in pages for status in page.status]
+    done = [{*uses, *(("tag", tag) for tag in tags)} for p in pages for uses, tags in zip(p.uses, p.tags, strict=True)]
+    assert [found.labels[n] for n in found.label] == done
+    tasks, same = [task for page in pages for task in page.task], found.task.tolist()
+    assert [None if n < 0 else same.index(n) for n in same] == [None if one is None else tasks.index(one) for one in tasks]
+    by_columns = store.stats(success=0.5)
+    monkeypatch.setattr(columnar, "FEWEST", 10**9)
+    assert store.backend.reader.columns() is None
+    assert repr(store.stats(success=0.5)) == repr(by_columns)
+    return by_columns
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """`stats` of a sealed store is the same whether it reads columns or the catalog: sealed in several rounds, with rewards that
@@ -85,19 +107,78 @@ def test_columns_give_what_the_catalog_gives(tmp_path: Path, monkeypatch: pytest
         if seed == 2:
             running = store.record(task="t1")
             running.__enter__()
-        monkeypatch.setattr(columnar, "FEWEST", 0)
         monkeypatch.setattr(columnar, "_LATE", 1)
-        found = store.backend.reader.columns()
-        assert found is not None
-        pages = list(store.backend.reader.figures())
-        assert [None if math.isnan(r) else r for r in found.reward.tolist()] == [r for page in pages for r in page.reward]
-        assert [found.statuses[n] for n in found.status] == [status for page in pages for status in page.status]
-        by_columns = store.stats()
-        monkeypatch.setattr(columnar, "FEWEST", 10**9)
-        assert store.backend.reader.columns() is None
-        assert repr(store.stats()) == repr(by_columns)
+        by_columns = figures_of(store, monkeypatch)
         assert by_columns.whole.trajectories > 40
         assert len(by_columns.components) > 4
+
+
+def sessions(root: Path, store: odograph.Store) -> None:
+    """Nothing but sessions of somebody else's, of which each has what the others have."""
+    for n in range(3):
+        store.add(session("2026-01-01", n))
+
+
+def differing_files(root: Path, store: odograph.Store) -> None:
+    """A file in which nobody has a task, a tag or a use; then one of long ones, which differ at their ends."""
+    for value in (0.0, 1.0):
+        store.add([Reward(trajectory=new_id(), id=new_id(), value=value, time=1, seq=1)])
+    store.seal()
+    for n in range(3):
+        with store.record(task="t" * 99 + str(n % 2), tags=["a" * 99 + str(n)]) as run, run.step() as step:
+            step.action("u" * 99 + str(n), {}, ok=True)
+            run.reward(n % 2)
+
+
+def sealed_twice(root: Path, store: odograph.Store) -> None:
+    """Ids that are UUIDs, or nearly, or not at all, in three files; another one has a later row of each."""
+    uuid, other = new_id(), new_id()
+    for ids in ([uuid, uuid.upper(), "x" * 36], [other.replace("-", digit) for digit in "01"], ["some id", "another"]):
+        for n, id in enumerate(ids):
+            store.add([Reward(trajectory=id, id=new_id(), value=n, time=n, seq=1)])
+        store.seal()
+    for summary in list(store.summaries()):
+        store.append(summary.id).reward(0.5, name="late")
+
+
+def with_late_one(root: Path, store: odograph.Store) -> None:
+    """One file, and a reward that came late."""
+    for n in range(3):
+        store.record(task=n).reward(n)
+    store.seal()
+    store.append(next(iter(store.summaries())).id).reward(0.5)
+
+
+def with_a_torn_call(root: Path, store: odograph.Store) -> None:
+    """Messages of a call whose own line is lost: a machine crashed."""
+    with store.record(task="t") as run:
+        run.reward(1)
+    with odograph.open(root) as other:
+        call = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        other.add([LLMCall(trajectory=new_id(), id=new_id(), request=call, time=1, seq=1)])
+        path = max((root / "journal").iterdir())
+    lines = path.read_bytes()
+    path.write_bytes(lines[: lines.index(b'{"kind":"llm_call"')])
+
+
+@pytest.mark.parametrize("small", [0, 1 << 20])
+@pytest.mark.parametrize("make", [sessions, differing_files, sealed_twice, with_late_one, with_a_torn_call])
+def test_columns_say_all_of_any_files(
+    make: Callable[[Path, odograph.Store], None], small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all that another one writes was sealed this moment, or little came late, columns have figures, and those of the
+    catalog, whatever the files hold."""
+    monkeypatch.setattr(committing, "_SMALL", small)
+    monkeypatch.setattr(columnar, "_ROWS", 2)
+    with odograph.open(tmp_path, seal_at=0) as store, odograph.open(tmp_path, seal_at=0) as writing:
+        make(tmp_path, writing)
+        if make is with_late_one:
+            monkeypatch.setattr(columnar, "_LATE", 1)
+        else:
+            os.utime(tmp_path / "journal", (1, 1))  # no file came lately: files are looked at each second
+            store.count()
+            store.seal()
+        figures_of(store, monkeypatch)
 
 
 @pytest.mark.parametrize("times", [[(1, 3), (1, 1), (1, 2)], [(2, 1), (1, 2)]])
@@ -115,19 +196,61 @@ def test_columns_are_in_the_order_of_lists(times: list[tuple[int, int]], tmp_pat
         assert found.reward.tolist() == [s.reward for s in store.summaries()] == [first for _, first in sorted(times)]
 
 
-def test_what_columns_can_not_say_the_catalog_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are right where a file of the tier is gone, and where filters choose."""
+class Earlier(committing.Writer):
+    """Writes files as versions did that knew no columns of rewards."""
+
+    def __init__(self, root: Path, path: str, table: Any, *rest: Any, **how: Any) -> None:
+        super().__init__(root, path, table.only([n for n in table.names if not n.startswith("reward_")]), *rest, **how)
+
+    def write(self, rows: Any) -> None:
+        super().write(rows.drop_columns([name for name in rows.column_names if name.startswith("reward_")]))
+
+
+@pytest.mark.parametrize("writer", [Earlier, committing.Writer])
+def test_what_columns_can_not_say_the_catalog_says(
+    writer: type[committing.Writer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures are right where an earlier version wrote a file of the tier, or a file is gone, and where filters choose."""
     chance = random.Random(9)
+    monkeypatch.setattr(committing, "Writer", writer)
     with odograph.open(tmp_path / "runs", seal_at=0) as store:
         for _ in range(20):
             record(store, chance)
         store.seal()
-        monkeypatch.setattr(columnar, "FEWEST", 0)
         whole = store.stats()
+        monkeypatch.setattr(columnar, "FEWEST", 0)
+        assert (store.backend.reader.columns() is None) == (writer is Earlier)
+        assert repr(store.stats()) == repr(whole)
         assert store.stats(agent="a").whole.trajectories == store.count(agent="a") < whole.whole.trajectories
         shutil.rmtree(tmp_path / "runs" / "lake" / "trajectories")
         assert store.backend.reader.columns() is None
         assert repr(store.stats()) == repr(whole)
+
+
+def test_figures_are_as_of_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process adds to all that there is and seals, once a file is about to be read: figures are those of then, not some
+    of before and some of then."""
+    with odograph.open(tmp_path, seal_at=0) as store:
+        for n in range(3):
+            store.record(task="t").reward(n)
+            store.seal() if n < 2 else store.count()
+        opened = Opened.__init__
+
+        def overtaken(*args: Any, **given: Any) -> None:
+            monkeypatch.setattr(Opened, "__init__", opened)
+            with odograph.open(tmp_path) as other:
+                for id in [summary.id for summary in other.summaries()]:
+                    other.append(id).reward(9.0)
+                other.record(task="new").reward(9.0)
+                other.seal()
+            opened(*args, **given)
+
+        monkeypatch.setattr(columnar, "FEWEST", 0)
+        monkeypatch.setattr(columnar, "_LATE", 1)
+        monkeypatch.setattr(Opened, "__init__", overtaken)
+        found = store.stats()
+        monkeypatch.setattr(columnar, "FEWEST", 10**9)
+        assert repr(store.stats()) == repr(found)
 
 
 @pytest.mark.parametrize("sealed", [False, True])

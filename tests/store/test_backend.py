@@ -131,6 +131,17 @@ def test_what_waits_for_a_server_is_redacted_as_it_was_asked(tmp_path: Path) -> 
     assert b"[redacted:pattern]" in b"".join(path.read_bytes() for path in tmp_path.rglob("*.jsonl"))
 
 
+def test_what_waits_for_a_server_is_not_sealed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it waits for long: what is sealed is never sent."""
+    monkeypatch.setattr(backend_module, "_MEASURE_SECONDS", 0.0)
+    with warnings.catch_warnings(), odograph.open("http://127.0.0.1:1", local=tmp_path / "l") as store:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for task in range(3):
+            store.record(task=task).finish()
+            store.backend.journal.close()
+        assert store.backend._sealing is None
+
+
 def test_a_seal_that_the_disk_stops_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, with what stays."""
     with odograph.open(tmp_path / "s") as store:

@@ -18,6 +18,7 @@ from odograph.store import keeping, lines, rows, text
 from odograph.store.indexing import Batch
 from odograph.store.lines import File
 from odograph.types import Fork, Start
+from tests.cost import costs
 
 
 def fill(store: odograph.Store, count: int = 3) -> list[str]:
@@ -221,6 +222,12 @@ def test_the_catalog_can_be_deleted_damaged_or_locked(store: odograph.Store, mon
     with closing(sqlite3.connect(catalog, isolation_level=None)) as other, odograph.open(store.root) as again:
         other.execute("begin immediate")
         assert [(s.id, s.reward) for s in again.summaries()] == before
+    with closing(sqlite3.connect(catalog, isolation_level=None)) as other, odograph.open(store.root) as again:
+        assert again.count() == 3
+        other.execute("begin exclusive")  # keeps no reader waiting
+        assert again.count() == 3 and not again.backend.reader.catalog.in_memory
+        again.record(task="new").finish()
+        assert again.count() == 4
     assert catalog.stat().st_ino == made
 
 
@@ -568,6 +575,24 @@ def test_it_learns_what_was_sealed_once(store: odograph.Store) -> None:
         assert store.count() >= size
     assert db.total_changes - before < 100
     assert db.execute("select count(*) from files").fetchone() == (0,)  # a row of a file that is gone is looked at for ever
+
+
+def test_a_large_file_is_read_in_few_pieces(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is larger than what one transaction takes, each transaction takes so much, also far into the file."""
+    run = store.record(task="t")
+    for n in range(300):
+        run.note(n)
+    store.close()
+    (path,) = (store.root / "journal").glob("*.jsonl")
+
+    def asked() -> int:
+        with odograph.open(store.root) as again:
+            again.backend.reader.forget()
+            return again.count()
+
+    _, least = costs(asked, 3)
+    monkeypatch.setattr(keeping, "_BATCH", path.stat().st_size // 5)
+    assert costs(asked, 3, 3 * least)[1] < 3 * least
 
 
 def test_a_catalog_that_another_process_begins_anew_is_read_on(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,3 +242,22 @@ def test_damaged_settings_are_told_by_the_doctor(store: Path, tmp_path: Path, te
     assert "nothing can be recorded until the file is put back" in found["reason"]
     assert status(["doctor"], where)[0] == 1
     assert status(["ls"], where) == (0, "")
+
+
+def test_trajectories_whose_starts_are_lost_are_listed_as_they_began(tmp_path: Path) -> None:
+    with odograph.open(tmp_path / "s") as store:
+        for task in range(3):
+            with store.record(task=task) as run:
+                run.note(task)
+        ids = [s.id for s in store.summaries()]
+    (journal,) = (tmp_path / "s" / "journal").glob("*.jsonl")
+    text = "".join(line for line in journal.read_text().splitlines(keepends=True) if '"kind":"start"' not in line)
+    for id, other in zip(ids, reversed(ids), strict=True):  # the ids are in another order than the times
+        text = text.replace(id, other.replace("-", "~"))
+    journal.write_text(text.replace("~", "-"))
+    for path in (tmp_path / "s").glob("catalog*"):
+        path.unlink()
+    with odograph.open(tmp_path / "s") as store:
+        assert [s.id for s in store.summaries()] == [*reversed(ids)]
+        store.seal()
+        assert [s.id for s in store.summaries()] == [*reversed(ids)]

@@ -14,6 +14,10 @@ import pytest
 
 import odograph
 from odograph.cli import main
+from odograph.codec import new_id
+from odograph.store import mending
+from odograph.store.lake import Lake
+from odograph.types import Action
 
 from .test_damage import status
 
@@ -186,6 +190,42 @@ def test_a_damaged_file_costs_itself(made: Made, tmp_path: Path, what: str, how:
     assert what != "records" or "what it held is left out" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["gone", "changed", "replaced", "exchanged"])
+def test_a_file_that_is_put_back_is_read_again(made: Made, tmp_path: Path, how: str) -> None:
+    """A process that found a file damaged, or that of another commit in its place, reads the file once it is whole again, whether its
+    bytes are or another file has its name."""
+    where = made.copied(tmp_path / "s")
+    path, kept = where / made.file("records", 0), tmp_path / "kept"
+    data = path.read_bytes()
+    shutil.copy(path, kept)
+    if how != "changed":
+        path.unlink()
+    if how == "exchanged":
+        shutil.copy(where / made.file("records", 1), path)
+    elif how != "gone":
+        path.write_bytes(data[:20] + bytes(600) + data[620:])
+    asked = "select count(*) as n from records"
+    with odograph.open(where) as store:
+        assert store.trajectory(made.ids[0]).to_dict() != made.before[0]
+        less = store.sql(asked).list()
+        if how == "changed":
+            path.write_bytes(data)
+        else:
+            kept.rename(path)
+        assert [store.trajectory(id).to_dict() for id in made.ids] == made.before
+        assert store.sql(asked).list() != less
+
+
+def test_a_correction_of_what_is_damaged_hides_nothing(made: Made, tmp_path: Path) -> None:
+    """A list has all trajectories where a record is corrected whose trajectory stands in a damaged file."""
+    where = made.copied(tmp_path / "s")
+    damage(where / made.file("records", 0), "cut", random.Random(0))
+    with odograph.open(where) as store:
+        wrong = made.before[0]["steps"][0]["actions"][0]["id"]
+        store.add([Action(trajectory=made.ids[0], id=new_id(), name="other", supersedes=wrong, time=1, seq=99)])
+        assert [s.id for s in store.summaries()] == made.ids
+
+
 @pytest.mark.parametrize(("table", "name"), [("records", b"body"), ("trajectories", b"reward"), ("facts", b"value")])
 def test_a_changed_name_in_a_footer_is_no_empty_column(
     made: Made, tmp_path: Path, table: str, name: bytes, caplog: pytest.LogCaptureFixture
@@ -210,9 +250,9 @@ def test_a_changed_name_in_a_footer_is_no_empty_column(
         assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts
 
 
-def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path) -> None:
+def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that change without breaking a file: SQL answers what was written, made anew from `records`, also in a process that read
-    the file before it changed."""
+    the file before it changed, and where the disk says that nothing did. Once the file is whole again, SQL reads the file."""
     where = made.copied(tmp_path / "s")
     path = where / made.file("facts", 0)
     data = path.read_bytes()
@@ -225,6 +265,17 @@ def test_sql_never_answers_from_a_changed_byte(made: Made, tmp_path: Path) -> No
             assert store.sql(asked).list() == before, at
             with odograph.open(where) as other:
                 assert other.sql(asked).list() == before, at
+        store.close()
+        assert store.sql(asked).list() == before  # what was found is not forgotten
+        path.write_bytes(data)
+        with monkeypatch.context() as patch:
+            patch.setattr(mending, "facts", lambda *_: pytest.fail("made anew"))
+            assert store.sql(asked).list() == before
+        about, pages = path.stat(), len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        path.write_bytes(data[:4] + bytes(pages - 4) + data[pages:])
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as where a disk rots
+        store.close()
+        assert store.sql(asked).list() == before
 
 
 def test_nothing_is_committed_on_top_of_a_damaged_list(made: Made, tmp_path: Path) -> None:
@@ -272,20 +323,28 @@ def test_a_repair_adds_the_checksums_that_an_earlier_version_did_not_write(made:
             assert status(["doctor", "--repair"], where)[0] == 0
         (where / path).write_bytes(b"X" + data[1:])
         assert status(["doctor"], where)[0] == found
+        with odograph.open(where) as store:
+            assert [(d.file, d.offset) for d in store.damages()] == [(path.as_posix(), 0)] * found
         (where / path).write_bytes(data)
 
 
-def test_a_page_that_no_query_can_read_is_left_out_without_a_checksum_too(made: Made, tmp_path: Path) -> None:
-    """A store that was sealed before there were checksums: a query that meets a damaged page reads the files through, and goes on
-    without the one; the doctor tells."""
+def test_a_page_that_no_query_can_read_is_left_out_without_a_checksum_too(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that was sealed before there were checksums: a query that meets a damaged page, and no other, reads the files through,
+    and goes on without the one; the doctor tells."""
     where = made.copied(tmp_path / "s")
     path = where / made.file("facts", 0)
     with closing(sqlite3.connect(where / "lake" / "commits.sqlite")) as db:
         db.execute("update files set groups=json_remove(groups, '$.crc')")
         db.commit()
+    asked = "select kind, count(*), sum(value) from facts group by 1 order by 1"
+    with odograph.open(where) as store, monkeypatch.context() as patch:
+        patch.setattr(Lake, "batches", lambda self, path, *_, **__: pytest.fail(f"{path} was read"))
+        assert store.sql(asked).list() == made.facts
     data = path.read_bytes()
     pages = len(data) - 8 - int.from_bytes(data[-8:-4], "little")  # behind them stands what says where they are
     path.write_bytes(data[:4] + bytes(pages - 4) + data[pages:])
     assert status(["doctor"], where)[0] == 1
     with odograph.open(where) as store:
-        assert store.sql("select kind, count(*), sum(value) from facts group by 1 order by 1").list() == made.facts
+        assert store.sql(asked).list() == made.facts

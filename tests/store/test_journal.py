@@ -276,6 +276,7 @@ NO_HEADER = """
         run.note(i)
     with store.backend.journal.lock:  # the thread that tries again is not in the middle of it
         assert os.listdir(sys.argv[1] + "/journal") == [], os.listdir(sys.argv[1] + "/journal")
+        assert "File too large" in store.health()["failure"], store.health()
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     run.finish()
     store.close()
@@ -284,7 +285,8 @@ NO_HEADER = """
 
 
 def test_a_disk_that_is_full_at_the_beginning_of_a_file_gets_no_empty_files(tmp_path: Path) -> None:
-    """Each record tries to begin the file; none of the tries leaves one, and all is there once the disk has room."""
+    """Each record tries to begin the file; none of the tries leaves one, the failure says why, and all is there once the disk has
+    room."""
     done = ran(NO_HEADER, str(tmp_path))
     assert done.returncode == 0, done.stderr
     with odograph.open(tmp_path) as store:
@@ -557,7 +559,7 @@ def test_sync_durability_and_memory_stores(tmp_path: Path) -> None:
 
 def test_damage_that_comes_later_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A line that was whole when the catalog read it, and is not any more: reading the trajectory says so once, `damages` names file
-    and byte, `validate` is not valid."""
+    and byte, `validate` is not valid, and a catalog that is made anew tells."""
     with odograph.open(tmp_path / "s") as store:
         with store.record(task="t") as run:
             run.note("whole", name="n")
@@ -571,6 +573,8 @@ def test_damage_that_comes_later_is_found(tmp_path: Path, caplog: pytest.LogCapt
         assert caplog.text.count(f"trajectory {run.id!r} has a damaged line, which is left out") == 1
         assert [(d.file, d.offset, d.torn) for d in store.damages()] == [(journal.name, at, False)]
         assert "malformed_json" in {f.code for f in store.validate().errors}
+        store.backend.reader.forget()
+        assert len(store) == 1 and "the journal has damaged lines, 1 in all" in caplog.text
 
 
 def test_a_step_without_an_observation_waits_for_what_is_in_it_and_is_lost_to_nobody(tmp_path: Path) -> None:
@@ -665,7 +669,9 @@ def test_with_sync_durability_the_beginning_of_a_step_is_on_disk_when_step_retur
 NO_FILES = """
     import os, resource, sys, time, warnings
     import odograph
+    from odograph.store import journal
     warnings.simplefilter("ignore")
+    journal._ROTATE = 1  # each write wants a file of its own
     store, new = odograph.open(sys.argv[1]), odograph.open(sys.argv[2])
     with store.record(task="before") as run:
         run.note("a")
@@ -702,8 +708,8 @@ NO_FILES = """
 
 
 def test_a_process_that_may_open_no_more_files(tmp_path: Path) -> None:
-    """An open journal is written and synced on; one that can't be opened is written when a file is free again, also where nothing
-    more is recorded; nothing is lost. Who reads meanwhile is told why that can't be."""
+    """An open journal is written and synced on, in the next file, too; one that can't be opened is written when a file is free
+    again, also where nothing more is recorded; nothing is lost. Who reads meanwhile is told why that can't be."""
     roots = [str(tmp_path / "old"), str(tmp_path / "new")]
     done = ran(NO_FILES, *roots)
     assert done.returncode == 0, done.stderr
@@ -840,8 +846,12 @@ def test_lines_that_waited_are_written_in_their_order_where_the_file_is_lost(
     assert path.read_bytes().split(b"\n")[1:] == [*(b'{"kind":%d}' % n for n in (1, 2, 3)), b""]  # the last look saw the first
 
 
-def test_what_another_program_wrote_is_noticed_behind_writes_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that failed, at first or when it was tried again, gives another program no room in the file."""
+@pytest.mark.parametrize("more", [3, -3])
+def test_what_another_program_did_is_noticed_behind_writes_that_failed(
+    more: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that failed, at first or when it was tried again, gives another program no room in the file. A line that another
+    program cut off is missed, too."""
     one = Journal(tmp_path / "journal")
     with one.lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -853,8 +863,8 @@ def test_what_another_program_wrote_is_noticed_behind_writes_that_failed(tmp_pat
         one.append(b"{}\n")
         one.check()
         assert one.files_lost == 0
-        with open(one._path, "ab") as file:
-            file.write(b"{}\n")
+        one.append(b"{}\n")
+        os.truncate(one._path, os.stat(one._path).st_size + more)
         one.check()
         assert one.files_lost == 1
         one.close()
@@ -1116,6 +1126,7 @@ NO_STDIN = """
     journal = store.backend.journal
     os.close(0) if not before else None
     assert (journal._fd == 0) == before, journal._fd  # else this program shows nothing
+    warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later tell of a fork beside threads
     child = os.fork()
     if not child:
         try:

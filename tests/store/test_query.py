@@ -444,11 +444,12 @@ def test_what_is_not_one_select_is_named(store: odograph.Store, query: str, foun
 
 def test_a_mistake_that_names_parquet_is_no_damage(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a query says wrong is told as that, though the error holds a word that errors of files hold; and no file is compared with
-    its checksum for it once more."""
+    its checksum, or read through, for it once more."""
     fill(store, 1)
     store.seal()
     store.sql("select count(*) from facts").list()
     monkeypatch.setattr(lake, "crc_of", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(lake.Lake, "batches", lambda self, path, *_, **__: pytest.fail(f"{path} was read"))
     mistakes = ["select parquet from facts", "select 'parquet'::int from facts", "select add_parquet_key('k', 'x') from facts"]
     for query in (*mistakes, "select * from 'none.parquet' -- facts"):
         with pytest.raises(odograph.InvalidInput, match="the query failed"):

@@ -87,7 +87,7 @@ def both(request: pytest.FixtureRequest) -> Team:
     return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
 
 
-def test_machines_read_what_others_sealed(both: Team) -> None:
+def test_machines_read_what_others_sealed(both: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trajectory is seen on its own machine at once, and on others once it is sealed: by lists, searches, figures, SQL and frames.
     Late rewards of two machines count both, and merging files changes nothing."""
     a, b = both.machine("a"), both.machine("b")
@@ -119,7 +119,17 @@ def test_machines_read_what_others_sealed(both: Team) -> None:
         "odograph", type="rest" if str(both.catalog).startswith("http") else "sql", warehouse=both.where, **settings
     ).load_table(f"{a.backend.place.tables.namespace}.facts")  # type: ignore[union-attr]
     assert table.scan().to_arrow().num_rows == 74  # others attach the tables
-    assert a.compact(grace=0).merged == 9
+    b.close()
+    b.close()
+    reads = iceberg.IcebergCommits.source
+
+    def merged(*of: Any) -> Any:
+        monkeypatch.undo()
+        assert a.compact(grace=0).merged == 9
+        return reads(*of)
+
+    monkeypatch.setattr(iceberg.IcebergCommits, "source", merged)
+    assert b.trajectory(ids[1]).to_dict() == all["trajectories"][1]  # of a file that was merged a moment before
     assert (a.sql(count).list(), len(a.search("needle0 é"))) == told
     c = fresh(both, "d")
     assert seen(c) == all
@@ -852,7 +862,7 @@ def test_a_vanished_file_is_told(near: Team) -> None:
     assert b.trajectory(second).id == second
     with pytest.raises(odograph.StoreError, match=rf"{lost.name} is gone"):
         b.trajectory(first)
-    assert [d.file for d in b.damages()] == [f"records/{lost.name}"]
+    assert [(d.file, d.offset) for d in b.damages()] == [(f"records/{lost.name}", 0)]
     assert b.examine()["sealed"]["compared"] == "footers"
 
 

@@ -21,7 +21,7 @@ import pytest
 from odograph.codec import new_id
 from odograph.errors import MissingExtra, NewerStore, StoreError
 from odograph.tables.commits import Conflict
-from odograph.tables.files import DamagedFile, DataFile, Footer, Opened, Writer, footer_of
+from odograph.tables.files import FOOTER, DamagedFile, DataFile, Footer, Opened, Writer, footer_of
 from odograph.tables.folder import FolderCommits
 from odograph.tables.rebuilding import rebuild
 from odograph.tables.schema import Column, Table
@@ -552,7 +552,7 @@ def test_a_list_on_a_full_disk_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_while_a_file_is_written_leaves_no_file(tmp_path: Path) -> None:
-    """The footer of a file, or a row group, does not fit any more: one sentence, and nothing is left of the file."""
+    """The footer of a file, a row group, or its first byte does not fit any more: one sentence, and nothing is left of the file."""
     program = """
         from odograph.tables.files import Footer, Writer
         from odograph.tables.schema import Column, Table
@@ -567,8 +567,13 @@ def test_a_disk_that_is_full_while_a_file_is_written_leaves_no_file(tmp_path: Pa
                 work()
             except StoreError as error:
                 print("can't be written" in str(error), os.listdir(root / name))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 200))
+        try:
+            Writer(root, "c/a.parquet", table, Footer("c"))
+        except StoreError as error:
+            print("can't be written" in str(error), os.listdir(root / "c"))
     """
-    assert ran(program, tmp_path) == "True []\nTrue []\n"
+    assert ran(program, tmp_path) == "True []\n" * 3
 
 
 def test_a_commit_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -701,6 +706,8 @@ def test_a_folder_that_another_process_makes_meanwhile_is_used(tmp_path: Path, m
 
 def test_what_statistics_say_is_known_without_reading(tmp_path: Path) -> None:
     """The one value of a column, where all rows have it, and the bounds of a row group: never of what statistics do not say whole."""
+    import pyarrow.parquet as parquet
+
     kinds: dict[str, Any] = {
         "one": "text",
         "two": "text",
@@ -724,6 +731,9 @@ def test_what_statistics_say_is_known_without_reading(tmp_path: Path) -> None:
         assert (file.commit, "one" in file, "later" in file) == ("of this commit", True, False)
     with pytest.raises(StoreError, match="closed file"):
         file.read()
+    parquet.write_table(parquet.read_table(path), path, write_statistics=False)  # as other tools may
+    with Opened(path, table) as file:
+        assert {name: file.same(name) for name in kinds} == dict.fromkeys(kinds)
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:
@@ -757,6 +767,9 @@ def test_a_writer_that_is_killed_leaves_nothing_that_is_read(tmp_path: Path) -> 
 
 def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
     """The footer of a file names its commit, its siblings and what the commit was; a file that is cut says that it is no Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     path = tmp_path / (name := written(tmp_path, id="one"))
     assert footer_of(path) == Footer("one", ("birds/one.parquet",), (), {"what": "a test"})
     data = path.read_bytes()
@@ -767,6 +780,9 @@ def test_a_whole_file_says_its_commit(tmp_path: Path) -> None:
     for read in (footer_of, lambda _: _file(tmp_path, name)):
         with pytest.raises(StoreError, match=f"{path} can't be read"):
             read(path)
+    parquet.write_table(pa.table({"name": ["wren"]}).replace_schema_metadata({FOOTER: b"{"}), path)  # as no Odograph wrote it
+    with pytest.raises(StoreError, match=f"{path} has a footer that can't be read"):
+        footer_of(path)
 
 
 def _file(root: Path, path: str) -> Any:

@@ -33,6 +33,7 @@ from odograph.store import journal, opening
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
+from odograph.store.shipping import Shipping
 from tests.waiting import until
 
 pytest.importorskip("aiohttp")
@@ -155,8 +156,9 @@ def test_what_is_read_is_what_the_server_has(server: Server, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*/journal/*.jsonl"))  # the server has it
 
 
-def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:
-    """What waits on this machine is sent before a question is asked, whatever the question is."""
+def test_each_question_sees_what_this_process_wrote(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits on this machine is sent before a question is asked, whatever the question is, and in however many pieces."""
+    monkeypatch.setattr("odograph.store.shipping._CHUNK", 1000)
     with opened(server, tmp_path) as store:
         for number, asked in enumerate(
             (
@@ -225,6 +227,31 @@ def test_a_closed_store_keeps_no_connection(server: Server, tmp_path: Path) -> N
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_closed_store_stays_closed_on_a_slow_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group commit that ends after its store was closed wakes no sender: what was closed connects to nobody, and says nothing at the
+    end of the process."""
+    began, closed, done = threading.Event(), threading.Event(), threading.Event()
+    sync = journal.Journal.sync
+
+    def slow(one: journal.Journal) -> None:
+        mine = one.folder == tmp_path / "plain" / "journal" and threading.current_thread() is not threading.main_thread()
+        if mine:
+            began.set()
+            closed.wait()
+        sync(one)
+        if mine:
+            done.set()
+
+    monkeypatch.setattr(journal.Journal, "sync", slow)
+    store = opened(server, tmp_path)
+    recorded(store)
+    began.wait()
+    store.close()
+    closed.set()
+    done.wait()
+    assert store.backend._shipping._closed
+
+
 def test_what_is_added_again_adds_nothing(server: Server, tmp_path: Path) -> None:
     """The store that is served is asked for what it has: the same trajectory adds nothing, and one that says otherwise a correction."""
     with opened(server, tmp_path) as store:
@@ -253,8 +280,10 @@ def test_a_run_is_seen_while_it_runs_and_by_others(server: Server, tmp_path: Pat
         run.note({"n": 1})
         assert one.trajectory(run.id).status == "running"
         assert one.is_written_elsewhere(run.id) is False
+        with run.step():
+            assert len(one.trajectory(run.id).steps) == 1
         run.note({"n": 2})
-        until(lambda: len(other.trajectory(run.id).records) == 3)  # sent behind the run
+        until(lambda: len(other.trajectory(run.id).records) == 4)  # sent behind the run
         assert other.trajectory(run.id).status == "running"
         assert other.is_written_elsewhere(run.id) is True
         run.finish("done")
@@ -326,7 +355,7 @@ def test_rights(server: Server, tmp_path: Path) -> None:
             store.record(task="t")
     with opened(server, tmp_path, LABELS) as store, pytest.raises(StoreError, match="may not record"):
         store.record(task="t")
-    with pytest.raises(StoreError, match="does not know the token"):
+    with pytest.raises(StoreError, match=f"^{server.url} does not know the token; give the one"):
         opened(server, tmp_path, "x" * 20)
     for token in (READS, LABELS):
         line = Line(Served(server.url, token))
@@ -383,6 +412,8 @@ class Odd(BaseHTTPRequestHandler):
             return
         elif kind == "other":
             self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+            return
+        elif kind == "silent":
             return
         elif kind == "short":
             self.send_response(200)
@@ -512,6 +543,9 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
         forward.shutdown()
     with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:\d+: Connection refused"):
         Line(Served("http://store.example")).get("store")
+    monkeypatch.setenv("http_proxy", "127.0.0.1")
+    with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:80: "):
+        Line(Served("http://store.example")).get("store")
 
 
 def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,6 +566,7 @@ def test_an_answer_may_take_longer_than_a_connection(server: Server, monkeypatch
     [
         ("redirect", "sends elsewhere, to 'https://login.example.org/'; name the address"),
         ("other", "no `odograph serve` answers: found 'SSH-2.0-OpenSSH_9.6', which is no HTTP"),
+        ("silent", "can't be reached: Remote end closed connection without response"),
         ("html", "no `odograph serve` answers"),
         ("list", "can't be read: Expected `object`, got `array`"),
         ("junk", "can't be read: not JSON"),
@@ -560,7 +595,8 @@ def test_what_is_no_server_costs_nothing(kind: str, said: str, server: Server, t
         with pytest.raises(StoreError, match=said):
             store.append("f" * 36).reward(1.0)  # of one that is nowhere
         health = store.health()
-        assert health["unshipped"] > 0 and said in health["unshipped_why"] and health["unshipped_since"]
+        assert health["unshipped"] == sum(path.stat().st_size for path in tmp_path.glob("*/journal/*"))
+        assert said in health["unshipped_why"] and health["unshipped_since"]
         store.close()
         if kind != "down":
             odd.shutdown()
@@ -599,6 +635,50 @@ def test_who_records_asks_a_server_that_takes_nothing_seldom(tmp_path: Path) -> 
         odd.shutdown()
 
 
+def test_who_has_nothing_to_send_does_nothing(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent behind a run is looked for once after each time that something was written, and then not before a beat."""
+    did = {"wake": 0, "beat": 0}
+
+    def counted(name: str, do: Any) -> Any:
+        def call(self: Shipping) -> Any:
+            did[name] += self.base == tmp_path  # those of other tests may still try
+            return do(self)
+
+        return call
+
+    for name in did:
+        monkeypatch.setattr(Shipping, name, counted(name, getattr(Shipping, name)))
+    monkeypatch.setattr("odograph.store.shipping._GATHER", 0.0)
+    monkeypatch.setattr("odograph.store.shipping._BEAT", 1000.0)
+    with opened(server, tmp_path) as store:
+        for n in range(3):
+            until(lambda n=n: did["beat"] >= n)
+            recorded(store, "wakes")
+        assert store.count() > 0
+        assert did["beat"] <= did["wake"]
+
+
+def test_what_a_process_leaves_open_is_sent_at_its_end(server: Server, tmp_path: Path) -> None:
+    """Also where the process ends at once. Where nobody answers, the process says once of each store what waits, whether the process
+    closed the store or not."""
+    code = (
+        "import sys, odograph\n"
+        "stores = [odograph.open(where, local=f'{sys.argv[1]}/{n}') for n, where in enumerate(sys.argv[2:])]\n"
+        "for store in stores:\n"
+        "    with store.record(task='left open'): pass\n"
+        "stores[0].close()\n"
+    )
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        command = [sys.executable, "-c", code, str(tmp_path), away, away, server.url]
+        env = {**os.environ, "ODOGRAPH_TOKEN": RECORDS}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    said = done.stderr.splitlines()
+    assert [f"bytes wait in {tmp_path / str(n)}" in line for n, line in enumerate(said)] == [True, True]
+    assert [len([*(tmp_path / str(n)).glob("*/journal/*")]) for n in range(3)] == [1, 1, 0]
+
+
 def test_an_old_server_says_so(tmp_path: Path) -> None:
     """A server that knows nothing of records is named as old."""
     with HTTPServer(("127.0.0.1", 0), Odd) as odd:
@@ -628,10 +708,13 @@ def test_redaction_is_the_servers(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="redacts in another way"):
             line.post("journal", name, body=data, kind="application/octet-stream", **{"from": "0", "redact": ""})
         assert "redact" not in Line(Served(server.url, READS)).get("store")  # patterns may be secrets
+        new = tmp_path / "new" / "c"
+        opened(server, new).close()
         server.kill()
-        with opened(server, tmp_path / "a") as store:  # it is away: what is known of it holds
-            recorded(store, f"{secret} p1234w")
-        assert b"p1234w" not in b"".join(p.read_bytes() for p in (tmp_path / "a").glob("*/journal/*"))
+        for local in (tmp_path / "a", new):
+            with opened(server, local) as store:  # it is away: what is known of it holds
+                recorded(store, f"{secret} p1234w")
+            assert b"p1234w" not in b"".join(p.read_bytes() for p in local.glob("*/journal/*"))
         with opened(server, tmp_path / "b") as store:  # nobody here knows how it redacts
             lost = recorded(store, "p1234w")
         server.start()
@@ -680,6 +763,8 @@ def test_a_server_that_lost_the_end_of_a_journal_gets_it_again(tmp_path: Path) -
         server.kill()
         run.note({"n": 5})
         assert not store.backend._shipping.beat()
+        (waits,) = (tmp_path / "local").glob("*/journal/*")
+        assert store.health()["unshipped"] == len(waits.read_bytes().splitlines(keepends=True)[-1])
         (file,) = (server.root / "journal").iterdir()
         file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:3]))
         server.start()
@@ -876,7 +961,7 @@ def test_a_killed_client_loses_nothing(server: Server, tmp_path: Path, monkeypat
         "import os, signal, sys, odograph\n"
         "store = odograph.open(sys.argv[1], local=sys.argv[2])\n"
         "run = store.record(task='killed')\n"
-        "for n in range(50): run.note({'n': n})\n"
+        "for n in range(50): run.note({'n': n} if n else 'x' * 9000)\n"  # which is longer than a piece
         "os.write(1, run.id.encode())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -903,7 +988,7 @@ def test_a_server_hears_of_a_writer_that_has_nothing_to_say(tmp_path: Path, monk
 
 
 def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> None:
-    """A forked child has a journal and a sender of its own, also where the parent was sending at that moment; both arrive."""
+    """A forked child has a journal, a sender and connections of its own, also where the parent was sending at that moment; both arrive."""
     code = (
         "import os, signal, sys, threading, odograph\n"
         "from odograph.store import shipping\n"
@@ -921,6 +1006,8 @@ def test_a_fork_records_into_the_same_store(server: Server, tmp_path: Path) -> N
         "child = os.fork()\n"
         "if child == 0:\n"
         "    signal.alarm(200)  # not for ever\n"
+        "    open_files = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd')]\n"
+        "    assert not [f for f in open_files if os.path.islink(f) and 'socket:' in os.readlink(f)]\n"
         "    with store.record(task='child', tags=['forked']): pass\n"
         "    store.close()\n"
         "    os._exit(0)\n"

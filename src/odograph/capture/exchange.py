@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import hashlib
 import os
-import threading
 import time
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from .. import dialects
 from ..codec import Folding, loads_or_raw
 from ..dialects.framing import SSE, Stream
 from ..errors import described
+from ..locks import Lock
 from ..types import TAG
 from ..wire import Sent, of_wire
 from . import entering, faults, fields, scope
@@ -432,14 +432,14 @@ class Exchange:
             self._later.drop(answer["id"])
 
 
-_lock = threading.Lock()
+_lock = Lock()
 _unfinished: weakref.WeakSet[Exchange] = weakref.WeakSet()
 
 
 def _forked() -> None:
     """The open calls are the parent's; another of its threads may have held the lock."""
     global _lock, _unfinished
-    _lock, _unfinished = threading.Lock(), weakref.WeakSet()
+    _lock, _unfinished = Lock(), weakref.WeakSet()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -13,6 +13,7 @@ from functools import wraps
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from ..locks import Lock
 from . import botocore, faults, lm15, scope, sockets
 from .directing import carried
 from .wrap import record, unrecord
@@ -27,7 +28,7 @@ class _State:
 
 
 _state = _State()
-_lock = threading.RLock()
+_lock = Lock()
 #: What was put in the place of what: (owner, name, ours, theirs).
 _placed: list[tuple[Any, str, Any, Any]] = []
 

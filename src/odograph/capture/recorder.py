@@ -66,8 +66,7 @@ class Recorder(Writer):
         self._counts = counting.file_of(journal, trajectory)
         self._opened = 0
         self._counted = not begun
-        if not begun:
-            counting.watch(self)
+        counting.watch(self)
 
     def write(
         self, kind: str, fields: dict[str, Any], parent: str | None, agent: str | None, step: int | None, id: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from ..capture.faults import fault
 from ..capture.scope import Scope
 from ..dialects import Assembly, Dialect, finishes, is_complete
 from ..dialects.framing import Stream
+from ..locks import Lock
 from ..wire import of_wire
 from . import conversations
 from .address import Address
@@ -86,7 +86,7 @@ class Passing(Exchange):
         self._request_encoding = self._at_least = ""
         self._undo: encodings.Decoder | None = None
         self._cut = False
-        self._swallowing = threading.RLock()
+        self._swallowing = Lock()
 
     @property
     def size(self) -> int:

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .. import forking
+from .. import locks
 from ..codec import content_hash, new_id
 from ..errors import InvalidInput, OdographError, StoreError
 from ..tables.shared import Shared
-from . import memory, writing
+from . import counting, memory, writing
 from .journal import Journal, file_mode
 from .lines import is_folder
 from .served import Served, Stored, Unshipped
@@ -90,7 +90,7 @@ class Backend:
         self.journal: Journal = Journal(self.folder / "journal", shared=place.shared, prepare=self._prepare)
         self.journal.read = lambda id: self.reader.trajectory(id)
         self._reader: Reader | None = None
-        self._opening = forking.lock()  # two threads' first questions import and make one reader
+        self._opening = locks.for_forks()  # two threads' first questions import and make one reader
         if self._shipping is not None:
             self._shipping.follow(self.journal)
         if place.shared and self.exists and file_mode(self.folder / "journal") == 0o600:
@@ -184,8 +184,8 @@ class Backend:
             os.close(fd)
 
     def seal(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> Sealing | None:
-        """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. What this
-        process writes goes on in a new file. Raises MissingExtra, StoreError."""
+        """Seals what the journal holds, one process at a time; None where another one is sealing and `wait` is false. The file
+        of a process in which a trajectory runs stays. Raises MissingExtra, StoreError."""
         self._check_here("sealing")
         if not self.exists:
             from .sealing import Sealing
@@ -197,7 +197,10 @@ class Backend:
             try:
                 from .sealing import seal
 
-                self.journal.close()
+                if counting.is_open(self.journal):  # its file is what tells others that the trajectory runs
+                    self.journal.sync()
+                else:
+                    self.journal.close()
                 self.agree_on_redaction()
                 return seal(self.reader.lake, self.folder / "journal", progress)
             except OdographError:

@@ -58,7 +58,7 @@ class Columns(msgspec.Struct):
     #: The number of the (kind, name) of what was done, read, asked and tagged in `labels`.
     label: Any
     labels: list[frozenset[tuple[str, str]]]
-    #: Under each name of a reward: the places of the trajectories that have it, and the value that counts in each.
+    #: Under each name of a reward: the places of the trajectories that have it, in any order, and the value that counts in each.
     components: dict[str, tuple[Any, Any]]
     #: Steps, calls of models, actions and tokens of all; tokens where any are known.
     sums: dict[str, int]
@@ -317,14 +317,14 @@ class _Reading:
                 if len(at):
                     parts.setdefault(name, []).append((at, values))
         for name, several in parts.items():
-            places, values = (np.concatenate(one) for one in zip(*several, strict=True))
-            order = np.argsort(places) if len(several) > 1 else slice(None)
-            yield name, (places[order], values[order])
+            places, values = zip(*several, strict=True)
+            yield name, (np.concatenate(places), np.concatenate(values))
 
     # --- which rows count ---------------------------------------------------------------------------------------------
 
     def _replaced(self) -> Any:
-        """Of each row, whether a row of the same id replaces it: one of a later revision, or what the catalog tells."""
+        """Of each row, whether a row of the same id replaces it: one of a later revision, or what the catalog tells. None where
+        no row does."""
         np = self._np
         keys: list[Any] = []
         revisions: list[Any] = []
@@ -338,7 +338,7 @@ class _Reading:
         revision = np.concatenate(revisions)
         later = np.sort(last[revision > 1])
         if not len(later):
-            return np.zeros(count, bool)
+            return None
         alike = np.flatnonzero(later[np.searchsorted(later, last) % len(later)] == last)
         order = alike[np.lexsort((revision[alike], first[alike], last[alike]))]
         first, last = first[order], last[order]

@@ -24,6 +24,8 @@ SUFFIX = ".steps"
 class Counted(Protocol):
     """What counts the steps of a trajectory in this process."""
 
+    journal: Journal
+
     def share(self) -> None: ...
 
 
@@ -32,8 +34,13 @@ _open: WeakValueDictionary[int, Counted] = WeakValueDictionary()
 
 
 def watch(counted: Counted) -> None:
-    """From now on, processes that are forked share a trajectory's steps."""
+    """From now on, processes that are forked share a trajectory's steps, and what is recorded by this journal has not ended."""
     _open[id(counted)] = counted
+
+
+def is_open(journal: Journal) -> bool:
+    """Whether a trajectory that this process records by the journal has not ended."""
+    return any(counted is not None and counted.journal is journal for counted in (place() for place in _open.valuerefs()))
 
 
 def over(counted: Counted) -> None:

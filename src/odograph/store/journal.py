@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Literal
 
 from .. import guard
 from ..codec import IdMaker, encode
+from ..locks import Lock
 from ..types import SCHEMA_VERSION
 from .lines import is_gone, whole_lines
 
@@ -69,7 +70,7 @@ class Journal:
 
     def _reset(self) -> None:
         # reentrant: a signal handler or a finalizer may record while this thread is writing
-        self.lock: threading.RLock = threading.RLock()
+        self.lock: Lock = Lock()
         #: Why writing fails at present, and what became of it; see `Store.health`.
         self.failure: OSError | None = None
         self.lost: int = 0
@@ -408,8 +409,9 @@ class Journal:
                 self.failure = error
             finally:
                 os.close(fd)
-        if self.synced is not None:
-            self.synced()
+        with self.lock:
+            if self.synced is not None and self._fd >= 0:  # what was closed meanwhile, who closed it sends
+                self.synced()
 
     def close(self, *, at_exit: bool = False) -> None:
         """Syncs and closes the file; the next `append` begins a new file. `at_exit`: a folder that was deleted stays deleted."""

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import forking, guard
+from .. import guard, locks
 from ..errors import StoreError
 from ..log import logger
 from ..tables.wal import to_wal
@@ -69,7 +69,7 @@ class Kept:
         self._text = self._searches = False
         self._each: Each | None = None
         self._told = 0  # the damaged lines of the journal that a warning counted
-        self._lock = forking.lock()  # one transaction at a time on the one connection
+        self._lock = locks.for_forks()  # one transaction at a time on the one connection
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -166,8 +166,6 @@ class Kept:
             try:
                 self._steadily(self._catch_up)
             except sqlite3.OperationalError:
-                if self.in_memory:
-                    raise
                 self._db.close()
                 self._db = self._in_memory()
                 self._steadily(self._look)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .. import forking
+from .. import locks
 from ..bulk import ahead
 from ..codec import DAMAGE, new_id
 from ..errors import StoreError
@@ -62,7 +62,7 @@ class Lake:
             from ..tables.iceberg import IcebergCommits  # most stores never need it
 
             self.commits = IcebergCommits(self.root, shared, TABLES, TRAJECTORIES.name)
-        self._lock = forking.lock()
+        self._lock = locks.for_forks()
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._told: set[str] = set()
@@ -70,8 +70,8 @@ class Lake:
         self._bounds: dict[str, list[tuple[Any, Any] | None]] = {}
         #: Files that were found damaged.
         self._damaged: set[str] = set()
-        #: Of each file whose bytes were compared with its checksum, what the disk said of it then.
-        self._compared: dict[str, tuple[int, int, int]] = {}
+        #: Of each file whose bytes were compared with its checksum, what the disk said of it then; None for a file that was gone.
+        self._compared: dict[str, tuple[int, int, int] | None] = {}
 
     @property
     def exists(self) -> bool:
@@ -115,9 +115,6 @@ class Lake:
                 file.close()
             self._opened.clear()
             self._groups.clear()
-            self._bounds.clear()
-            self._damaged.clear()
-            self._compared.clear()
 
     def files(self, table: str, since: int = 0) -> list[str]:
         """The live files of a table, in the order in which they came, relative to the folder of the lake."""
@@ -188,33 +185,31 @@ class Lake:
         With `said`, an error of who read them, they are compared again: of files that it names, or of all. Raises StoreError."""
         live = self.commits.files(table.name)
         named = [one for one in live if said is None or one.file.path in said] or live
-        if self.shared is not None and said is None:
-            named = []
         for one in named:
-            if self.shared is None and not self._compare(one.file, again=said is not None):
-                continue
+            if self.shared is None:
+                self._compare(one.file, again=said is not None)
             if said is None or one.file.crc is not None or one.file.path in self._damaged:
                 continue
             for _ in self.batches(one.file.path, table, damaged=lambda error, path=one.file.path: self._damaged.add(path)):  # type: ignore[misc]
                 pass
         return self._damaged.intersection(one.file.path for one in live)
 
-    def _compare(self, file: DataFile, again: bool) -> bool:
-        """Compares the bytes of a file with its checksum. False where the disk does not give them, which a query tells."""
+    def _compare(self, file: DataFile, again: bool) -> None:
+        """Compares the bytes of a file with its checksum. Where the disk does not give them, a query tells why."""
+        now: tuple[int, int, int] | None = None
+        whole = False
         try:
             there = (self.root / file.path).stat()
-            changed = (there.st_ino, there.st_size, there.st_mtime_ns)
-            if there.st_size != file.bytes:
-                self._damaged.add(file.path)
-            elif file.crc is not None and (again or self._compared.get(file.path) != changed):
-                if crc_of(self.root / file.path) != file.crc:
-                    self._damaged.add(file.path)
-                self._compared[file.path] = changed
+            now = there.st_ino, there.st_size, there.st_mtime_ns
+            if now == self._compared.get(file.path) and not again:
+                return
+            whole = there.st_size == file.bytes and (file.crc is None or crc_of(self.root / file.path) == file.crc)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            self._damaged.add(file.path)
+            pass
         except OSError:
-            return False
-        return True
+            return
+        self._compared[file.path] = now
+        (self._damaged.discard if whole else self._damaged.add)(file.path)
 
     # --- one trajectory -----------------------------------------------------------------------------------------------
 
@@ -245,7 +240,7 @@ class Lake:
                 if row["kind"] != DAMAGED:
                     yield line_of(row)
             except DAMAGE:
-                continue
+                pass
 
     def _group(self, path: str, group: int) -> Any:
         with self._lock:
@@ -254,7 +249,11 @@ class Lake:
             if found is None:
                 while len(self._groups) >= _FILES or sum(one.get_total_buffer_size() for one in self._groups.values()) > _KEPT:
                     self._groups.popitem(last=False)
-                found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
+                try:
+                    found = self._groups[key] = self._file(path, RECORDS).read(groups=[group], alone=True)
+                except DamagedFile:
+                    self._opened.pop(path, None)  # another file may be put in its place
+                    raise
             self._groups.move_to_end(key)
             return found
 
@@ -296,7 +295,7 @@ class Lake:
         table: Table,
         read: Callable[[Opened, int], Any],
         *,
-        backwards: bool = False,
+        backwards: bool,
         damaged: Callable[[DamagedFile], None] | None = None,
         threads: int = 1,
     ) -> Iterator[Any]:

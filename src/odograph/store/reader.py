@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .. import forking
+from .. import locks
 from ..bulk import rarely_collected
 from ..codec import DAMAGE
 from ..errors import NotFound, StoreError
@@ -62,7 +62,7 @@ class Reader:
         #: The databases that questions in SQL ask.
         self.databases: Databases = Databases()
         self._opened: Catalog | None = None
-        self._opening = forking.lock()  # two threads' first questions open one catalog, not two that get in each other's way
+        self._opening = locks.for_forks()  # two threads' first questions open one catalog, not two that get in each other's way
 
     def forget(self) -> None:
         """Deletes the catalog. The next question makes a new catalog."""
@@ -123,13 +123,14 @@ class Reader:
     def _look_at(self, catalog: Catalog, id: str, look: Callable[[Iterator[Raw]], _Answer]) -> _Answer:
         def lines() -> Iterator[Raw]:
             found = False
-            for source in self._sources(catalog):
-                for one in source.lines(id):
-                    found = True
-                    yield one
-            if not found and catalog.misses(id):
+            while True:
+                for source in self._sources(catalog):
+                    for one in source.lines(id):
+                        found = True
+                        yield one
+                if found or not catalog.misses(id):
+                    return
                 catalog.check(f"it has no line of trajectory {id!r}")
-                yield from lines()
 
         try:
             return _whole(catalog, lambda: look(lines()))

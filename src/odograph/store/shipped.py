@@ -26,6 +26,7 @@ import msgspec
 
 from ..codec import DAMAGE, check_version, encode
 from ..errors import InvalidInput, OdographError, StoreError
+from ..locks import Lock
 from ..types import SCHEMA_VERSION
 from .journal import file_mode
 from .lines import Header, is_gone
@@ -111,7 +112,7 @@ class Receiving:
         self._folder = folder / "journal"
         self._prepare = prepare
         self._held: dict[str, _Held] = {}
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._over = threading.Event()
         self._take_up()
         threading.Thread(target=self._watch, name="odograph-leases", daemon=True).start()

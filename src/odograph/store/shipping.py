@@ -26,6 +26,7 @@ import msgspec
 
 from ..codec import content_hash, encode
 from ..errors import InvalidInput, NotFound, OdographError, StoreError
+from ..locks import Lock
 from ..log import logger
 from .journal import Journal
 from .lines import is_alive, is_gone
@@ -71,10 +72,9 @@ class Shipping:
         _all.add(self)
 
     def _forked(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sent.clear()
         self.line.forked()
 
     # --- what the server says -----------------------------------------------------------------------------------------
@@ -271,9 +271,6 @@ class Shipping:
                     raise
                 at = there
                 continue
-            except Unreached:
-                self._sent.pop(path.name, None)  # it may have taken what was sent
-                raise
             self._sent[path.name] = at, time.monotonic()
             if not data or (alive and at >= size):
                 break

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .. import forking
+from .. import locks
 from ..codec import new_id
 from ..errors import NewerStore, StoreError
 from .commits import Commit, Conflict, Live
@@ -52,7 +52,7 @@ class FolderCommits:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._path = root / "commits.sqlite"
-        self._lock = forking.lock()
+        self._lock = locks.for_forks()
         self._open: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which one is open
         self._fleeting = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import msgspec
 
 from ..codec import content_hash
 from ..errors import MissingExtra, NewerStore, OdographError, StoreError
+from ..locks import Lock
 from .files import DataFile, Opened, lost
 from .schema import Table
 from .shared import Shared, catalog_of, unanswered
@@ -65,7 +65,7 @@ class Namespace:
         self.tables = dict(tables)
         self.loaded: dict[str, Any] = {}
         self._shared = shared
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._opened: Any = None
         self._manifests: dict[str, tuple[Entry, ...]] = {}
         self._compared: set[str] = set()  # files whose footers were

@@ -23,12 +23,12 @@ class Member(Made):
     """A trajectory on its way: what is trained of it, and why what is not is not."""
 
     def __init__(self, trajectory: Trajectory, left_out: Callable[[str], None], samples: Samples[Any] | None) -> None:
+        super().__init__(trajectory)
         self.reasons: list[str] = []
         #: How many samples are given, and how many tokens of them are trained.
         self.given = self.tokens = 0
         self._leave = left_out
         self._account = samples
-        super().__init__(trajectory, self._left_out, self._not_given)
         if samples is not None:
             e = earned(trajectory, samples.plan)
             self.reward, self.returns, self.unfit = e.total, e.returns, samples.unfit(trajectory)
@@ -38,11 +38,11 @@ class Member(Made):
         self.given += 1
         self.tokens += sample.trained
 
-    def _left_out(self, why: str) -> None:
+    def left_out(self, why: str) -> None:
         self.reasons.append(why)
         self._leave(why)
 
-    def _not_given(self, sample: Any, why: str) -> None:
+    def refused(self, sample: Any, why: str) -> None:
         assert self._account is not None
         self._account.refuse(sample, why)
         self.given -= 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import StoreError
+from ..locks import Lock
 from ..tables.commits import Commits, opened_in
 from ..tables.schema import arrow
 from .layout import VALUES
@@ -29,7 +29,7 @@ class Texts:
         self._waiting: dict[str, str] = {}  # hash -> text
         self._hashes: dict[str, str] = {}  # text that waits -> hash
         self._groups: OrderedDict[tuple[str, int], dict[str, str]] = OrderedDict()
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:  # frames that are lazy go to other processes
         import daft

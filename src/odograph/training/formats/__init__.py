@@ -39,27 +39,24 @@ class Refused(Exception):
 class Made:
     """A trajectory with its samples, and whom to tell of one that can't be given."""
 
-    def __init__(
-        self,
-        trajectory: Trajectory,
-        left_out: LeftOut,
-        refused: Callable[[Any, str], None],
-        reward: float | None = None,
-        unfit: str | None = None,
-        returns: list[float] | None = None,
-    ) -> None:
+    def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
         self.samples: list[Any] = []
-        self.left_out = left_out
         #: The reward that counts, as it was asked for; with credit per step what was earned from each step on.
-        self.reward = reward
-        self.returns = returns
+        self.reward: float | None = None
+        self.returns: list[float] | None = None
         #: Why nothing is trained of it: then there are no samples.
-        self.unfit = unfit
+        self.unfit: str | None = None
         #: Whether nothing of it is in any row.
         self.gone = False
-        #: Tells the account of a sample that is not given, without a reason in `left_out`.
-        self.refused = refused
+
+    def left_out(self, why: str) -> None:
+        """Tells why something of it gives no row."""
+        raise NotImplementedError
+
+    def refused(self, sample: Any, why: str) -> None:
+        """Tells the account of a sample that is not given, without a reason in `left_out`."""
+        raise NotImplementedError
 
     def refuse(self, why: str, sample: Any = None) -> None:
         """A sample, or all of them, can't be given: it is accounted for."""
