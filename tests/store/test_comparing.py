@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,35 @@ def test_a_message_behind_others_that_moved_is_looked_at(store: odograph.Store) 
         changed = [[*messages[:-1], B] if place == n else messages for place, messages in enumerate(lists)]
         assert added.again(*({"request": {"messages": messages}} for messages in changed)) == (1 if n == 2 else 2)
         assert [call.request["messages"] for call in added.calls] == changed
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+def test_the_latest_of_several_corrections_is_what_is_there(store: odograph.Store, late_first: bool) -> None:
+    """... in whichever order the lines of two machines that corrected a record stand; a change is later than a clock that was ahead."""
+    ahead = time.time_ns() + 10**15
+    start = Start(trajectory="t", id="s", time=1, seq=1)
+    note = Note(trajectory="t", id="n", time=2, seq=2, data=0)
+    last = replace(note, id="last", time=ahead, data=1, supersedes="n")
+    other = replace(note, id="other", time=3, data=2, supersedes="n")
+    store.add([start, note, *([last, other] if late_first else [other, last])])
+    for data in (2, 1, 2):
+        assert store.trajectory("t").notes[-1].data != data
+        store.add([start, replace(note, data=data)])
+        changed = store.trajectory("t").notes[-1]
+        assert changed.data == data and changed.time > ahead
+        store.close()
+
+
+def test_calls_that_several_processes_wrote_are_compared(store: odograph.Store) -> None:
+    """Each counts its streams of messages from 1: two that are numbered alike are two."""
+    added = Added(store, {"messages": [A, B], "cost": 1.0})
+    start, step, call, *rest = added.records
+    assert isinstance(call, LLMCall)
+    more = replace(call, id="more", request={**call.request, "messages": [C, D]})
+    added.records[:] = [start, step, call, more, *rest]
+    with odograph.open(store.root) as other:
+        other.add(added.records)
+    assert added.again({"cost": 1}, {"cost": 1}) == 0
 
 
 def test_records_that_replace_each_other_stop_nothing(store: odograph.Store) -> None:

@@ -128,7 +128,7 @@ def test_a_time_that_can_not_be_read_is_told(store: odograph.Store) -> None:
             store.count(time_range=pair)  # type: ignore[arg-type]
 
 
-def test_newest_or_oldest_first(store: odograph.Store) -> None:
+def test_newest_or_oldest_first(store: odograph.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """`trajectories` goes oldest first and lists can show the newest first, by when a session began: of an import that is the
     source's time, not when it was imported. What has no time counts as oldest. A limit takes those at that end, over any number
     of pages."""
@@ -141,12 +141,16 @@ def test_newest_or_oldest_first(store: odograph.Store) -> None:
         run = store.record(task=n)
         run.finish()
         order.append(run.id)
+    named = sorted(order)
     assert [t.id for t in store.trajectories()] == order
     assert [s.id for s in store.summaries(newest_first=True)] == order[::-1]
     for limit in (0, 1, 100, 150, 233, 234, 1000):
         assert [s.id for s in store.summaries(limit=limit)] == order[:limit]
         assert [s.id for s in store.summaries(newest_first=True, limit=limit)] == order[::-1][:limit]
         assert store.count(limit=limit) == min(limit, 234)
+        with monkeypatch.context() as patch:
+            patch.setattr("odograph.store.catalog._SOME", 70)  # of those that are named a part is asked for at a time
+            assert [s.id for s in store.summaries(ids=named, newest_first=True, limit=limit)] == order[::-1][:limit]
     assert store.count() == len(store) == 234
 
 
