@@ -426,7 +426,7 @@ class Journal:
 
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)
-        if fd >= 0:
+        if fd >= 0:  # nobody closed it
             self._fd = -1
             os.close(fd)
         if hasattr(self, "_wake"):
