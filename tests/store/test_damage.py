@@ -238,7 +238,7 @@ def test_damaged_settings_are_told_by_the_doctor(store: Path, tmp_path: Path, te
     (where / "store.json").write_text(text, encoding="latin-1")
     with odograph.open(where) as damaged:
         (found,) = damaged.examine()["damages"]
-    assert (found["file"], found["torn"]) == ("store.json", False)
+    assert (found["file"], found["offset"], found["torn"]) == ("store.json", 0, False)
     assert "nothing can be recorded until the file is put back" in found["reason"]
     assert status(["doctor"], where)[0] == 1
     assert status(["ls"], where) == (0, "")
