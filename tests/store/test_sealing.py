@@ -505,6 +505,25 @@ def test_what_a_killed_seal_alone_holds_stays(store: odograph.Store, how: str) -
     assert [path.parent.name for path in store.backend.reader.lake.commits.orphans()] == ["records"]
 
 
+def test_files_that_are_brought_back_of_lines_that_were_sealed_anew_go(
+    store: odograph.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy of an earlier sealed tier over a new one doubles nothing, and leaves nothing, while the journal or the new files hold it."""
+    with store.record(task="holds the journal"):
+        (id,) = fill(store, 1)
+        store.seal()
+        store.backend.reader.lake.close()
+        (store.root / "lake").rename(store.root / "copy")
+        again = odograph.open(store.root)
+        again.seal()
+        before = seen(again)
+        shutil.copytree(store.root / "copy", store.root / "lake", dirs_exist_ok=True, ignore=shutil.ignore_patterns("commits*"))
+        again.append(id).reward(1.0, name="late")
+        again.seal()
+        assert again.backend.reader.lake.commits.orphans() == [] and "can't take in" not in caplog.text
+        assert [len(one["steps"]) for one in seen(again)["trajectories"]] == [len(one["steps"]) for one in before["trajectories"]]
+
+
 @pytest.mark.parametrize("table", ["trajectories", "records"])
 def test_a_seal_that_a_damaged_file_stops_leaves_nothing_behind(store: odograph.Store, table: str) -> None:
     """Where the summary of a sealed trajectory can't be read, or, for a correction, its records, more of it is not sealed: the journal

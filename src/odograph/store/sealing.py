@@ -88,11 +88,10 @@ def seal(lake: Lake, journal: Path, progress: Callable[[int, int], None] | None 
             break
         try:
             made = one.run()
-        except Conflict:  # another machine sealed more of a trajectory: once more, on top of it
+        except Conflict:  # another machine sealed more of a trajectory: once more, on top of it, as it was seen by the commit
             conflicts += 1
             if conflicts > _CONFLICTS:
                 raise
-            lake.commits.refresh()
             continue
         done += made.journal_bytes
         ids |= one.sealed
