@@ -180,11 +180,9 @@ def recover(lake: Lake) -> None:
     for commit, paths in sorted(groups.items()):
         last = next((f for p in paths if (f := footer_of(p)) is not None and f.files), None)
         names = {p.relative_to(lake.root).as_posix(): p for p in paths}
-        if lake.commits.find(commit) is not None:  # its files were merged, and who was to delete these was killed
-            lost += paths
-            continue
-        if last is None or set(last.files) != set(names):
-            if last is None or held(last):  # else nothing else holds what is in them
+        merged = lake.commits.find(commit) is not None  # and who was to delete these files was killed
+        if merged or last is None or set(last.files) != set(names):
+            if merged or last is None or held(last):  # else nothing else holds what is in them
                 lost += paths
             continue
         try:
