@@ -51,8 +51,6 @@ def served(address: str, token: str | None) -> Served:
         raise InvalidInput(
             f"{shown} would send the token and all records unencrypted; use https://, or allow it with ODOGRAPH_ALLOW_HTTP=1"
         )
-    if token is not None:
-        sendable(token)
     return Served(address.rstrip("/"), "" if token is None or token == os.environ.get("ODOGRAPH_TOKEN") else token)
 
 
