@@ -942,6 +942,25 @@ def test_lines_that_waited_are_found_in_a_file_that_was_emptied(tmp_path: Path, 
     assert path.read_bytes().split(b"\n")[1:] == [b'{"kind":1}', b'{"kind":2}', b""]
 
 
+def test_a_write_of_which_a_part_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, real, parts = Journal(tmp_path / "journal"), os.write, [5, 5]
+
+    def cut(fd: int, data: bytes) -> int:
+        if not parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data[: parts.pop()])
+
+    with one.lock:
+        one.append(b'{"kind":1}\n')
+        before = Path(one._path).read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", cut)
+            one.append(b'{"kind":2}\n' * 3)
+        assert Path(one._path).read_bytes() == before and one.waiting == 1
+        one.close()
+        assert Path(one._path).read_bytes() == before + b'{"kind":2}\n' * 3
+
+
 def test_a_write_that_is_cut_short_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operating system may take a part of what it is given: of a file's head, of a line, and of a line that waited."""
     one, real = Journal(tmp_path / "journal"), os.write
