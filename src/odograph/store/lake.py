@@ -283,11 +283,10 @@ class Lake:
         table: Table,
         columns: Sequence[str] | None = None,
         *,
-        backwards: bool = False,
         damaged: Callable[[DamagedFile], None] | None = None,
     ) -> Iterator[Any]:
         """The row groups of a file, one at a time. See `each`."""
-        return self.each(path, table, lambda file, group: file.read(columns, [group]), backwards=backwards, damaged=damaged)
+        return self.each(path, table, lambda file, group: file.read(columns, [group]), backwards=False, damaged=damaged)
 
     def each(
         self,
