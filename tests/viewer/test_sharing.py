@@ -667,6 +667,8 @@ def test_what_a_process_leaves_open_is_sent_at_its_end(server: Server, tmp_path:
         "for store in stores:\n"
         "    with store.record(task='left open'): pass\n"
         "stores[0].close()\n"
+        "stores[2].flush()\n"
+        "with stores[2].record(task='later'): pass\n"
     )
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
