@@ -42,6 +42,7 @@ def ids(viewer: Viewer) -> dict[str, str]:
 
 def opened(page: Page, viewer: Viewer, place: str = "") -> Page:
     page.goto(viewer.url + place)
+    page.wait_for_selector(".page[aria-busy=false]")
     return page
 
 
@@ -94,6 +95,24 @@ def test_a_session_is_read_from_top_to_bottom(page: Page, viewer: Viewer, ids: d
     page.click(".entry.label .actions button:has-text('JSON')")
     page.wait_for_selector("dialog .raw")
     assert json.loads(page.inner_text("dialog .raw"))["technique"] == "quality"
+
+
+def test_what_is_seen_while_a_trajectory_is_opened_stays(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
+    """The first entries are shown before the whole trajectory is read; they don't go while they are read again."""
+    page.add_init_script("""
+        const fetched = window.fetch;
+        let times = 0;
+        window.fetch = async (...asked) => {
+            if (asked[0].includes("/part/0") && ++times > 1) await new Promise((go) => { window.go = go; });
+            return fetched(...asked);
+        };
+    """)
+    page.goto(viewer.url + f"#/t/{ids['find the failure 1']}")
+    page.wait_for_selector(".tools")
+    assert page.locator(".entry.outcome").count() == 1 and page.get_attribute(".page", "aria-busy") == "true"
+    page.evaluate("window.go()")
+    page.wait_for_selector(".page[aria-busy=false]")
+    assert page.locator(".entry.outcome .actions").count() == 1
 
 
 def test_a_key_is_obeyed_where_the_part_is_hidden_meanwhile(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
@@ -157,7 +176,7 @@ def test_the_keyboard_does_what_the_mouse_does(page: Page, viewer: Viewer) -> No
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".entry.outcome")
+    page.wait_for_selector(".page[aria-busy=false] .entry.outcome")
     assert "#/t/" in page.url
     page.keyboard.press("n")
     page.wait_for_selector(".entry.step.active")

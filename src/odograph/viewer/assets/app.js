@@ -67,6 +67,7 @@ async function route() {
   const query = new URLSearchParams(search);
   const parts = path.split("/").filter(Boolean).map(decodeURIComponent);
   const given = { query, go, info, say };
+  place.ariaBusy = "true";
   let page;
   try {
     if (parts[0] === "t" && parts[1]) page = await trajectoryPage({ ...given, id: parts[1], view: parts[2] ?? "" });
@@ -85,7 +86,9 @@ async function route() {
   document.title = `${page.title.slice(0, 60)} · Odograph`;
   clear(crumbs, h("a", { href: "#/" }, info.store ?? "store"), parts.length ? [h("span", { "aria-hidden": "true" }, " / "), parts[0] === "t" ? h("code", {}, parts[1].slice(-8)) : parts[0] === "group" ? query.get("name") : ({ over: "figures", labels: "labels", label: "label" })[parts[0]] ?? "difference"] : "");
   await page.ready;
-  if (mine === turn && !document.querySelector("dialog[open]") && (document.activeElement === document.body || document.activeElement === null)) page.focus?.();
+  if (mine !== turn) return;
+  place.ariaBusy = "false";
+  if (!document.querySelector("dialog[open]") && (document.activeElement === document.body || document.activeElement === null)) page.focus?.();
 }
 
 function theme() {

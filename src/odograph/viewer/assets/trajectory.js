@@ -21,13 +21,15 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
   // of a long session the first entries are there before the rest is put together
   const FIRST = `t/${id}/part/0`;
   const early = !isFile && view === "" && !query.has("e") && !query.has("step") && !query.has("at");
+  let begun = []; // these entries, which stay until the same entries with their buttons are drawn
   const first = early ? get(FIRST).then((entries) => {
-    if (head === null) clear(body, h("div", { class: "center" }, h("section", { class: "stream" }, entries.map((entry) => draw(entry, { id, actions: () => "" })))));
+    begun = entries.map((entry) => draw(entry, { id, actions: () => "" }));
+    clear(body, h("div", { class: "center" }, h("section", { class: "stream" }, begun)));
   }).catch(() => {}) : Promise.resolve();
   const page = { element: main, title: tail(id), focus() {}, key: () => false, changed() {} };
   const ready = first.then(() => get(`t/${id}`)).then((found) => {
     head = found;
-    fill();
+    return fill();
   }).catch((problem) => clear(body, notice(problem.message, "error")));
   clear(body, h("p", { class: "notice" }, "Reading …"));
   page.ready = ready;
@@ -63,7 +65,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     if (view === "tokens") return void clear(body, tokensView({ id, head, query, go, say }));
     if (view === "rows") return void clear(body, rowsView({ id, head, query, go, say }));
     if (view === "about") return void clear(body, h("section", { class: "stream about", tabindex: "0" }, h("h2", {}, "Task"), json(head.task), h("h2", {}, "Metadata"), json(head.metadata), h("h2", {}, "Where time went"), took(head.took), h("p", {}, h("a", { href: "#", onclick: (e) => (e.preventDefault(), everything()) }, "Copy the whole session as Markdown"))));
-    session();
+    return session();
   }
 
   async function everything() {
@@ -205,7 +207,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       const n = partOf(number);
       boxes[n].box.scrollIntoView({ block: "start" });
       await show(n);
-      for (let again = 0; boxes[n].state === "empty" && again < 9; again++) await show(n); // late words of the observer hid it meanwhile
+      if (boxes[n].state === "empty") await show(n); // a late word of the observer hid it meanwhile; it has been read, so no second one comes between
       const element = stream.querySelector(`#e${number}`);
       if (!element) return;
       active = number;
@@ -343,13 +345,13 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     };
 
     grow();
+    boxes[0]?.box.append(...begun);
     const wanted = query.get("e") !== null ? Number(query.get("e")) : query.get("step") !== null ? head.outline.find((s) => s[0] === Number(query.get("step")))?.[3] : query.get("at") !== null ? head.outline.find((s) => s[7] === Number(query.get("at")))?.[3] : null;
-    if (wanted !== null && wanted !== undefined) goTo(wanted, { push: false });
-    else show(0);
     if (query.has("q")) {
       find.value = query.get("q");
       search(find.value.toLowerCase());
     }
+    return wanted === null || wanted === undefined ? show(0) : goTo(wanted, { push: false });
   }
 }
 
