@@ -115,6 +115,18 @@ def test_what_is_seen_while_a_trajectory_is_opened_stays(page: Page, viewer: Vie
     assert page.locator(".entry.outcome .actions").count() == 1
 
 
+def test_a_server_that_does_not_answer_is_told(page: Page, folder: Path, ids: dict[str, str]) -> None:
+    """In words, also where a proxy answers in its place."""
+    with viewing(folder) as v:
+        opened(page, v, f"#/t/{ids['find the failure 1']}").wait_for_selector(".entry.outcome")
+        page.route("**/api/t/*/record/*", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
+        page.click(".entry.action button:has-text('JSON') >> nth=0", force=True)
+        page.wait_for_selector("dialog .error:has-text('The server answered 502.')")
+        page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.wait_for_selector(".page .error:has-text('The server does not answer.')")
+
+
 def test_a_key_is_obeyed_where_the_part_is_hidden_meanwhile(page: Page, viewer: Viewer, ids: dict[str, str]) -> None:
     """A busy browser tells late which parts are seen."""
     page.add_init_script("""
@@ -219,7 +231,11 @@ def test_a_deep_link_opens_the_middle_of_a_long_session(page: Page, chromium: An
         )
         assert seen
         page.keyboard.press("/")
-        page.keyboard.type("result 1499")
+        page.route("**/part/*", lambda route: route.abort())
+        page.keyboard.type("result 149")
+        page.wait_for_selector(".said:has-text('The server does not answer.')")
+        page.unroute("**/part/*")
+        page.keyboard.type("9")
         page.wait_for_selector(".entry.active:has-text('result 1499')")
         assert page.locator(".entry").count() < 800
 
@@ -420,7 +436,8 @@ SCRIPT = """(() => new Promise((done) => {
     image.src = 'http://evil.example/pixel.png';
     document.body.append(script, image);
     fetch('http://evil.example/').catch(() => 0);
-    setTimeout(() => done([window.pwned ?? null, ...[...refused].sort()]), 100);
+    const told = (again) => (refused.size < 3 && again ? setTimeout(told, 20, again - 1) : done([window.pwned ?? null, ...[...refused].sort()]));
+    told(200);
 }))()"""
 
 

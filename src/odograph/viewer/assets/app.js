@@ -1,6 +1,6 @@
 // The page: which view the address asks for, keys, themes, what is said.
 import { button, clear, h, notice } from "./dom.js";
-import { follow, get, isFile } from "./source.js";
+import { follow, get, isFile, Problem } from "./source.js";
 import { listPage } from "./list.js";
 import { dialog, labelsFile, trajectoryPage } from "./trajectory.js";
 import { diffPage, groupPage } from "./compare.js";
@@ -28,6 +28,13 @@ function say(text) {
   clearTimeout(quiet);
   quiet = setTimeout(() => said.classList.remove("shown"), 2600);
 }
+
+// what nobody waits for, such as a search or a copy
+addEventListener("unhandledrejection", (event) => {
+  if (!(event.reason instanceof Problem)) return;
+  event.preventDefault();
+  say(event.reason.message);
+});
 
 const crumbs = h("nav", { class: "crumbs", "aria-label": "place" });
 const place = h("div", { class: "page" });

@@ -5,12 +5,8 @@ export const isFile = document.querySelector("script[data-name]") !== null;
 const known = new Map();
 const MOST = 400;
 
-export class Problem extends Error {
-  constructor(status, text) {
-    super(text);
-    this.status = status;
-  }
-}
+// What can't be had, in words for people.
+export class Problem extends Error {}
 
 // `stamp`: of which state of the answer this is; an answer with a stamp is kept.
 export async function get(name, { stamp } = {}) {
@@ -24,17 +20,18 @@ export async function get(name, { stamp } = {}) {
   return found;
 }
 
-async function fromServer(name) {
-  const reply = await fetch(`api/${name}`);
-  const value = await reply.json();
-  if (!reply.ok) throw new Problem(reply.status, value.error ?? `The server answered ${reply.status}`);
+async function fromServer(name, options) {
+  const reply = await fetch(`api/${name}`, options).catch(() => null);
+  if (reply === null) throw new Problem("The server does not answer.");
+  const value = await reply.json().catch(() => undefined); // a proxy between may say anything
+  if (!reply.ok || value === undefined) throw new Problem(value?.error ?? `The server answered ${reply.status}.`);
   return value;
 }
 
 async function fromFile(name) {
   if (name.startsWith("list?")) return windowOf(await get("list"), new URLSearchParams(name.slice(5)));
   const held = document.querySelector(`script[data-name="${CSS.escape(name)}"]`);
-  if (held === null) throw new Problem(404, "This file does not hold that.");
+  if (held === null) throw new Problem("This file does not hold that.");
   const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(held.textContent) : decoded(held.textContent);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
@@ -63,15 +60,8 @@ function decoded(text) {
   return bytes;
 }
 
-export async function post(name, value) {
-  const reply = await fetch(`api/${name}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(value),
-  });
-  const said = await reply.json();
-  if (!reply.ok) throw new Problem(reply.status, said.error);
-  return said;
+export function post(name, value) {
+  return fromServer(name, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
 }
 
 // What changes: calls back with ids, as long as the page is open.
