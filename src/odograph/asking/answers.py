@@ -7,7 +7,6 @@ Where the judge works for a store that redacts, answers are kept without secrets
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections import Counter
@@ -17,6 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from .. import locks
 from ..codec import DAMAGE, encode, loads_or_raw, new_id
 from ..errors import StoreError
 from ..redact import Redactor
@@ -59,7 +59,7 @@ class Answers:
         self.process: int = os.getpid()
         self.redactor: Redactor | None = None
         self._file: int | None = None
-        self._lock = threading.Lock()
+        self._lock = locks.Lock()
         self._held: dict[str, list[bytes]] = {}
         self._path = None if folder is None else folder / f"{new_id()}.jsonl"
         self._end = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import os
 import ssl
-import threading
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from .. import locks
 from ..access import is_loopback, parts_of
 from ..codec import encode, loads
 from ..errors import InvalidInput, NotFound, StoreError
@@ -64,7 +64,7 @@ class Line:
 
     def forked(self) -> None:
         """The connections are those of another process."""
-        self._lock = threading.Lock()
+        self._lock = locks.Lock()
         self._idle: list[http.client.HTTPConnection] = []
 
     def close(self) -> None:
