@@ -516,8 +516,8 @@ class _Forward(socketserver.StreamRequestHandler):
 def test_a_proxy_of_the_environment_leads_to_the_server(
     scheme: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server beyond this machine, and no other, is reached through the proxy that $HTTP_PROXY names, with or without a scheme, and a
-    name and a password for the proxy."""
+    """A server beyond this machine, and no other, is reached through the proxy that $HTTP_PROXY or $ALL_PROXY names, with or without
+    a scheme, and a name and a password for the proxy."""
     with (
         serving(tmp_path / "s", "--allow-host", "store.example") as server,
         socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Forward) as forward,
@@ -540,11 +540,24 @@ def test_a_proxy_of_the_environment_leads_to_the_server(
             with pytest.raises(StoreError):
                 Line(Served(f"{protocol}://store.example")).get("store")
             assert forward.asked[-1][1] == f"store.example:{port}"  # type: ignore[attr-defined]
+        monkeypatch.setenv("all_proxy", os.environ["http_proxy"])
+        monkeypatch.delenv("http_proxy")
+        for beside, through in (("0.0.0.0:81", True), ("0.0.0.0:80", False)):
+            monkeypatch.setenv("no_proxy", beside)
+            there = len(forward.asked)  # type: ignore[attr-defined]
+            with pytest.raises(StoreError):
+                Line(Served("http://0.0.0.0")).get("store")
+            assert (len(forward.asked) > there) is through  # type: ignore[attr-defined]
         forward.shutdown()
+    monkeypatch.setenv("http_proxy", "127.0.0.1:9")
     with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:\d+: Connection refused"):
         Line(Served("http://store.example")).get("store")
     monkeypatch.setenv("http_proxy", "127.0.0.1")
     with pytest.raises(StoreError, match=r"store.example can't be reached through the proxy 127.0.0.1:80: "):
+        Line(Served("http://store.example")).get("store")
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.setenv("all_proxy", "socks5h://127.0.0.1:9")
+    with pytest.raises(StoreError, match=r"store.example can't be reached through a socks5h proxy, but through an HTTP one"):
         Line(Served("http://store.example")).get("store")
 
 

@@ -171,9 +171,13 @@ class Line:
     def _connected(self) -> http.client.HTTPConnection:
         host, port = self._host, self._port
         proxy = None
-        if not is_loopback(host) and not urllib.request.proxy_bypass(host):
-            proxy = urllib.request.getproxies().get("https" if self._tls else "http")
+        if not is_loopback(host) and not any(map(urllib.request.proxy_bypass, (host, f"{host}:{port}"))):
+            named = urllib.request.getproxies()
+            proxy = named.get("https" if self._tls else "http") or named.get("all")
         at = parts_of(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+        if at and at.scheme not in ("http", "https"):
+            by = f"a {at.scheme} proxy, but through an HTTP one"
+            raise Unreached(f"{self} can't be reached through {by}; $NO_PROXY names what needs none")
         name, number = (at.hostname or "", at.port or 80) if at else (host, port)
         self._through = f" through the proxy {name}:{number}" if at else ""
         found: http.client.HTTPConnection
