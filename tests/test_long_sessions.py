@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -79,16 +78,6 @@ WORK: dict[str, Callable[[Trajectory], Any]] = {
 }
 
 
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """Python's collector looks at nothing that earlier tests left: a look at all of it costs more than what is measured."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("kind", ["beside", "body", "stripped", "edited", "marked"])
 def test_a_long_session_costs_what_is_new_in_its_calls(store: odograph.Store, kind: str) -> None:
     """Checks, lineage, rows, comparisons and pages look at a call's new messages and tokens alone."""

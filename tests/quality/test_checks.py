@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import odograph
 from odograph.quality import CHECKS, validate
+from tests.cost import costs
 
 TOOLS = [
     {
@@ -531,8 +532,6 @@ def test_no_content_makes_it_raise(what: list[tuple[str, Any, Any]]) -> None:
 
 def test_a_long_history_is_looked_at_once(store: odograph.Store) -> None:
     """A thousand calls that resend a growing history: what was checked at one is not checked again at the next."""
-    import time
-
     history: list[dict[str, str]] = []
 
     def validated(steps: int) -> float:
@@ -545,9 +544,9 @@ def test_a_long_history_is_looked_at_once(store: odograph.Store) -> None:
         t = store.trajectory(run.id)
         for call in t.llm_calls:
             assert call.record
-        start = time.process_time()
-        assert validate(t).findings == []
-        return time.process_time() - start
+        found, cost = costs(lambda: validate(t))
+        assert found.findings == []
+        return cost
 
     assert validated(1000) < 40 * max(validated(100), 0.002)
 

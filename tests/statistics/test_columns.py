@@ -156,9 +156,10 @@ def with_a_torn_call(root: Path, store: odograph.Store) -> None:
     with odograph.open(root) as other:
         call = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
         other.add([LLMCall(trajectory=new_id(), id=new_id(), request=call, time=1, seq=1)])
-        path = max((root / "journal").iterdir())
+    begins = b'{"kind":"llm_call"'
+    (path,) = (path for path in (root / "journal").iterdir() if begins in path.read_bytes())
     lines = path.read_bytes()
-    path.write_bytes(lines[: lines.index(b'{"kind":"llm_call"')])
+    path.write_bytes(lines[: lines.index(begins)])
 
 
 @pytest.mark.parametrize("small", [0, 1 << 20])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from msgspec import Meta
 
 from odograph.training.export import export
 from odograph.trajectory import Trajectory
+from tests.cost import costs
 
 from .made import call, chat, lines, made
 
@@ -320,9 +320,9 @@ def test_a_long_session_takes_time_in_proportion(tmp_path: Path) -> None:
             steps.append({"llm_calls": [call(list(history), f"a{n}")]})
             history = [*history, {"role": "assistant", "content": f"a{n}"}, {"role": "user", "content": f"q{n}"}]
         t = made(steps=steps)
-        start = time.process_time()  # a busy machine takes nothing of it
-        assert export([t], tmp_path / f"{count}", "openai")["rows"] == 1
-        return time.process_time() - start
+        report, cost = costs(lambda: export([t], tmp_path / f"{count}", "openai"))
+        assert report["rows"] == 1
+        return cost
 
     assert min(seconds(1600) for _ in range(2)) < 10 * max(min(seconds(400) for _ in range(2)), 0.01)
 
