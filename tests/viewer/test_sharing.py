@@ -181,8 +181,11 @@ def test_a_file_that_is_being_made_is_not_taken_for_one_of_a_dead_writer(
     records of the other process are in a file that has a name."""
     with opened(server, tmp_path) as sender, opened(server, tmp_path) as store:
 
+        deleted = []
+
         def flock(fd: int, how: int) -> None:
             monkeypatch.undo()
+            deleted.append(fd)
             sender.flush()
             fcntl.flock(fd, how)
 
@@ -190,6 +193,7 @@ def test_a_file_that_is_being_made_is_not_taken_for_one_of_a_dead_writer(
         id = recorded(store, "made")
         assert store.health()["files_lost"] == 0
         assert len(store.trajectory(id).steps) == 3
+        assert "(deleted)" not in os.path.realpath(f"/proc/self/fd/{deleted[0]}")  # closed, or that of another file now
 
 
 def test_each_way_to_a_trajectory_sees_what_this_process_wrote(server: Server, tmp_path: Path) -> None:

@@ -143,9 +143,8 @@ def _delete(lake: Lake, journal: Path) -> tuple[int, int]:
         elif not drop(path, sealed[path.name]):
             continue
         deleted += 1
-    for path in journal.glob(
-        f"*{counting.SUFFIX}"
-    ):  # of who went on with a trajectory for a while; what is missing is counted anew
+    # of who went on with a trajectory for a while; what is missing is counted anew
+    for path in journal.glob(f"*{counting.SUFFIX}"):
         with suppress(OSError):
             if time() - path.stat().st_mtime > _FORGOTTEN:
                 path.unlink()
