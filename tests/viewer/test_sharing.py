@@ -29,7 +29,7 @@ import pytest
 import odograph
 from odograph.cli import main
 from odograph.errors import InvalidInput, NotFound, OdographError, StoreError
-from odograph.store import journal, opening
+from odograph.store import journal, opening, shipping
 from odograph.store.opening import reopened
 from odograph.store.remote import Line
 from odograph.store.served import Served
@@ -673,6 +673,17 @@ def test_who_has_nothing_to_send_does_nothing(server: Server, tmp_path: Path, mo
             recorded(store, "wakes")
         assert store.count() > 0
         assert did["beat"] <= did["wake"]
+
+
+def test_a_server_that_fails_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is recorded meanwhile; once it answers, lines are gathered for a moment again."""
+    slept: list[float] = []
+    monkeypatch.setattr(shipping, "time", SimpleNamespace(sleep=slept.append))
+    answers = [True, *[False] * 9, True, False]
+    sender = SimpleNamespace(beat=lambda: answers.pop(0))
+    wake = SimpleNamespace(wait=lambda seconds: True, clear=lambda: None)
+    shipping._run(lambda: sender if answers else None, wake)  # type: ignore[arg-type]
+    assert slept == [0.1, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 30, 30, 0.1, 0.25]
 
 
 def test_what_a_process_leaves_open_is_sent_at_its_end(server: Server, tmp_path: Path) -> None:
