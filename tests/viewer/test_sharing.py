@@ -180,7 +180,6 @@ def test_a_file_that_is_being_made_is_not_taken_for_one_of_a_dead_writer(
     """A process that sends what killed processes left comes between another one's making its file and taking the file's lock: the
     records of the other process are in a file that has a name."""
     with opened(server, tmp_path) as sender, opened(server, tmp_path) as store:
-
         deleted = []
 
         def flock(fd: int, how: int) -> None:
