@@ -241,7 +241,7 @@ def test_a_deep_link_opens_the_middle_of_a_long_session(page: Page, chromium: An
 
 
 def test_what_happens_meanwhile_appears(page: Page, chromium: Any, tmp_path: Path) -> None:
-    """A list shows a run that begins while it is open; a session shows the entries that a run adds."""
+    """A list shows a run that begins while it is open; a session shows the entries that a run adds, from the first one on."""
     with odograph.open(tmp_path) as store:
         with store.record(task="first"):
             pass
@@ -249,9 +249,10 @@ def test_what_happens_meanwhile_appears(page: Page, chromium: Any, tmp_path: Pat
             with page.expect_response("**/api/live"):  # from here on it is told
                 opened(page, v).wait_for_selector(".row .cell a")
             with store.record(task="second") as run:
-                run.step().action("one", {}, "done one")
                 page.wait_for_selector(".row:has-text('second')")
                 page.click(".row:has-text('second') a")
+                page.wait_for_selector(".page[aria-busy=false] .stream")
+                run.step().action("one", {}, "done one")
                 page.wait_for_selector(".entry:has-text('done one')")
                 run.step().action("two", {}, "done two")
                 page.wait_for_selector(".entry:has-text('done two')")

@@ -351,7 +351,7 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
       find.value = query.get("q");
       search(find.value.toLowerCase());
     }
-    return wanted === null || wanted === undefined ? show(0) : goTo(wanted, { push: false });
+    return wanted === null || wanted === undefined ? boxes[0] && show(0) : goTo(wanted, { push: false });
   }
 }
 
