@@ -19,10 +19,9 @@ export async function trajectoryPage({ id, view, query, go, info, say }) {
     get(`t/${id}/about`).then((found) => head === null && clear(facts, title(found))).catch(() => {});
   }
   // of a long session the first entries are there before the rest is put together
-  const FIRST = `t/${id}/part/0`;
   const early = !isFile && view === "" && !query.has("e") && !query.has("step") && !query.has("at");
   let begun = []; // these entries, which stay until the same entries with their buttons are drawn
-  const first = early ? get(FIRST).then((entries) => {
+  const first = early ? get(`t/${id}/part/0`).then((entries) => {
     begun = entries.map((entry) => draw(entry, { id, actions: () => "" }));
     clear(body, h("div", { class: "center" }, h("section", { class: "stream" }, begun)));
   }).catch(() => {}) : Promise.resolve();
